@@ -1,0 +1,141 @@
+"""Run notebooks, several at a time, and say what they showed: a table here, a page for the browser.
+
+`python -m course_utils.batch --profile smoke --jobs 2 -p name=value notebooks/02_magnitude.ipynb …`
+"""
+
+import argparse
+import ast
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from course_utils.execution import run_notebook
+from course_utils.report import Run, good, page, table, write
+
+
+def read(words: list[str]) -> dict[str, object]:
+    """Parameters from words like `sparsity=0.5`."""
+    pairs = (word.partition("=") for word in words)
+    return {name: value_of(text) for name, _, text in pairs}
+
+
+def value_of(text: str) -> object:
+    """A number, a list, True, None, or else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise an OSError that says what to do if no file can be written here."""
+    from course_utils.files import unwritable
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write("?", folder / "probe").unlink()
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def end_when(happened: Callable[[], object]) -> None:
+    """End this process at once when `happened` returns, so that a killed run leaves nobody working."""
+
+    def watch() -> None:
+        happened()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def parent_gone(parent: int) -> None:
+    """Return when the process that started this one is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+
+
+def begin_worker() -> None:
+    """A worker loads papermill once (this takes seconds), and ends with Ctrl-C or with the process that started it."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    parent = multiprocessing.parent_process()
+    if parent:
+        end_when(parent.join)
+    import papermill  # noqa: F401
+
+
+def outcome(future: Future[Run], source: Path) -> Run:
+    """What a worker brought back; if it died itself, that."""
+    try:
+        return future.result()
+    except BrokenExecutor:
+        return Run(source.stem, 0.0, None, "before its end: its process was killed (was there too little memory?)", [])
+
+
+def run_all(sources: list[Path], folder: Path, parameters: dict[str, object], jobs: int) -> list[Run]:
+    """Run notebooks in a few processes that each take one after the other, and say when each begins and ends."""
+    runs = {}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=begin_worker) as pool:
+        futures = {pool.submit(run_notebook, source, folder, parameters): source for source in sources}
+        for future in as_completed(futures):
+            run = runs[futures[future]] = outcome(future, futures[future])
+            end = f"FAILED {run.error}" if run.error else "ends"
+            print(f"  {run.name} {end} after {run.seconds:.0f} s ({len(runs)} of {len(sources)})", flush=True)
+    return [runs[source] for source in sources]
+
+
+def conclude(runs: list[Run], folder: Path, profile: str) -> int:
+    """Write the page and its records, print the table, and return 0 if nothing failed."""
+    write(json.dumps([dataclasses.asdict(run) for run in runs], indent=1), folder / "report.json")
+    write(page(runs, profile), folder / "report.html")
+    print(f"\n{table(runs)}\n\nOpen {folder / 'report.html'}")
+    return 0 if all(good(run) for run in runs) else 1
+
+
+def prepare() -> int:
+    """Render the embedded data once, before the first notebook."""
+    return subprocess.run([sys.executable, "-m", "course_utils.sources", "prepare"]).returncode
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """The words that course.py passes on, which has checked most of them."""
+    parser = argparse.ArgumentParser("python -m course_utils.batch")
+    parser.add_argument("--profile", default="smoke")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("-p", dest="parameters", action="append", default=[])
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("notebooks", nargs="+", type=Path)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the notebooks named on the command line; 1 if one fails or one of its claims does."""
+    args = arguments(argv)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if os.environ.get("COURSE_PARENT") == str(os.getppid()):
+        end_when(lambda parent=os.getppid(): parent_gone(parent))
+    from course_utils.files import cache_root
+
+    sources, folder = [path.resolve() for path in args.notebooks], cache_root() / "runs" / args.profile
+    parameters = {**read(args.parameters), "profile": args.profile}
+    try:
+        refuse_unwritable(folder)
+        if args.prepare and prepare():
+            return 1
+        return conclude(run_all(sources, folder, parameters, args.jobs), folder, args.profile)
+    except OSError as error:
+        print(f"course.py: {error}.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

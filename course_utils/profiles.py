@@ -1,0 +1,77 @@
+"""A profile says how big an experiment is: `smoke` (a minute), `laptop` (some minutes), `full` (a GPU and real data).
+
+Numbers live here and not in the notebooks. Nothing else in the course branches on the profile.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import TypeVar
+
+import torch
+
+Option = TypeVar("Option")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The sizes of one profile; sequences are ordered, the most telling entry first."""
+
+    name: str
+    dataset: str  # the default of the notebooks' parameter `dataset`
+    width: float  # of the baseline ResNet, relative to ResNet-50
+    blocks: tuple[int, ...]  # its bottleneck blocks per stage
+    epochs: int  # of the baseline's training
+    batch_size: int
+    lr: float
+    bf16: bool
+    compiled: bool
+    parents: tuple[int, ...]  # seeds of the independently trained networks
+    first_epochs: int  # of the network that notebook 01 trains before your eyes
+    sparsities: tuple[float, ...]  # of a one-shot sweep
+    repeats: int  # of a latency measurement
+    wide_blocks: tuple[int, ...]  # blocks of the full-width ResNet that notebook 00 times
+    minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
+    fresh: bool = field(default=False, repr=False)  # train the shipped networks anew (`--fresh`)
+
+
+SMOKE = Profile(
+    name="smoke", dataset="solids", width=0.125, blocks=(1, 1, 1, 1), epochs=5, batch_size=50, lr=0.1, bf16=False,
+    compiled=False, parents=(0, 1, 2), first_epochs=2, sparsities=(0.9, 0.5, 0.8), repeats=7, wide_blocks=(3, 4, 6, 3),
+)  # fmt: skip
+LAPTOP = replace(
+    SMOKE, name="laptop", first_epochs=5, sparsities=(0.9, 0.5, 0.8, 0.95, 0.3, 0.7, 0.6, 0.98), repeats=15,
+)  # fmt: skip
+FULL = Profile(
+    name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
+    compiled=True, parents=(0, 1, 2), first_epochs=80, sparsities=(*LAPTOP.sparsities, 0.99), repeats=30,
+    wide_blocks=(3, 4, 6, 3),
+)  # fmt: skip
+PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
+
+
+def start(name: str) -> Profile:
+    """The profile called `name`; also sets one thread per process, because two on a shared core are far slower."""
+    if name not in PROFILES:
+        raise ValueError(f"there is no profile {name!r}: choose one of {', '.join(PROFILES)}")
+    torch.set_num_threads(1)
+    minutes = float(os.environ.get("COURSE_MINUTES") or "inf")
+    return replace(PROFILES[name], minutes=minutes, fresh=os.environ.get("COURSE_FRESH") == "1")
+
+
+def choose(options: dict[str, Option], name: str) -> Option:
+    """options[name], or one sentence about what there is to choose from."""
+    if name not in options:
+        raise ValueError(f"there is no {name!r}: choose one of {', '.join(options)}")
+    return options[name]
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def grid(**axes: Iterable) -> list[dict]:
+    """All combinations, the last axis changing fastest: put what is compared last, and every prefix is balanced."""
+    return [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]

@@ -1,0 +1,69 @@
+"""A scope decides which weights compete with which: scope(scores, sparsity) -> Masks.
+
+It counts and does not threshold: of n competitors exactly round(sparsity · n) go, the smallest ones, also under ties.
+"""
+
+from numbers import Real
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from course_utils.masks import Masks
+from course_utils.scores import Scores
+
+
+def keep_top(scores: Tensor, sparsity: float) -> Tensor:
+    """A mask that removes exactly round(sparsity · n) of the n scores, the smallest ones; among equals the first."""
+    flat = scores.flatten()
+    gone = round(fraction(sparsity) * len(flat))
+    cut = smallest(flat, gone)
+    mask = flat > cut
+    equal = (flat == cut).nonzero().flatten()
+    mask[equal[gone - (len(flat) - int(mask.sum()) - len(equal)) :]] = True
+    return mask.view_as(scores)
+
+
+def smallest(flat: Tensor, k: int) -> float:
+    """The k-th smallest score: one selection, no sorting."""
+    if len(flat) == 0:
+        raise ValueError("there are no scores to choose from")
+    if flat.max().isnan():
+        raise ValueError("some scores are NaN: a criterion has to give every weight a number")
+    if k == 0:
+        return -torch.inf
+    if flat.is_cuda or flat.dtype not in (torch.float32, torch.float64):
+        return flat.float().sort().values[k - 1].item()
+    return np.partition(flat.numpy(), k - 1)[k - 1].item()
+
+
+def fraction(sparsity: float) -> float:
+    """`sparsity`, if it is a fraction from 0 to 1."""
+    if not isinstance(sparsity, Real) or not 0 <= sparsity <= 1:
+        raise ValueError(f"sparsity is the fraction to remove, a number from 0 to 1, not {sparsity!r}")
+    return sparsity
+
+
+def layerwise(scores: Scores, sparsity: float) -> Masks:
+    """Each layer loses the same fraction of its weights."""
+    return {name: keep_top(s, sparsity) for name, s in scores.items()}
+
+
+def globally(scores: Scores, sparsity: float) -> Masks:
+    """All weights of the network compete with each other."""
+    mask = keep_top(torch.cat([s.flatten() for s in scores.values()]), sparsity)
+    pieces = mask.split([s.numel() for s in scores.values()])
+    return {name: piece.view_as(s) for (name, s), piece in zip(scores.items(), pieces, strict=True)}
+
+
+def restrict(scores: Scores, masks: Masks) -> Scores:
+    """Scores in which the weights already removed come first in line, so that they stay removed."""
+    return {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
+
+
+def spare(scores: Scores, *names: str) -> Scores:
+    """Scores without the tensors `names`: these do not compete, and nothing is removed from them."""
+    absent = [name for name in names if name not in scores]
+    if absent:
+        raise ValueError(f"there is no weight called {absent[0]!r} to spare: choose from {', '.join(scores)}")
+    return {name: s for name, s in scores.items() if name not in names}

@@ -1,0 +1,158 @@
+"""The course's promises about speed, as ratios measured in one run: `python course.py bench`."""
+
+import copy
+import gc
+import statistics
+import threading
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
+
+from course_utils.data import Split, batches
+from course_utils.masks import prunable
+from course_utils.measure import latency, macs
+from course_utils.models import resnet50
+from course_utils.scopes import globally
+from course_utils.scores import magnitude
+from course_utils.train import hold
+
+failed = []
+
+
+def report(what: str, measured: float, promise: float, at_most: bool = True) -> None:
+    """One line: what was measured, and whether the promise holds."""
+    good = measured <= promise if at_most else measured >= promise
+    if not good:
+        failed.append(what)
+    print(f"{'ok  ' if good else 'MISS'} {what}: {measured:.3f} (promise {'≤' if at_most else '≥'} {promise:g})", flush=True)
+
+
+def peak_extra(work: Callable) -> int:
+    """Bytes by which the process grew at most while `work` ran, sampled every millisecond."""
+    gc.collect()
+    peak, done = [0], threading.Event()
+    before = resident()
+
+    def watch() -> None:
+        while not done.is_set():
+            peak[0] = max(peak[0], resident() - before)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    kept = work()
+    done.set()
+    thread.join()
+    del kept
+    return peak[0]
+
+
+def resident() -> int:
+    """Bytes of memory this process has now (Linux)."""
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * 4096
+
+
+def seconds(work: Callable, repeats: int = 5) -> float:
+    """The median time of `work`."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def torchs(model: nn.Module, sparsity: float) -> dict:
+    """PyTorch's own global pruning of the same weights; returns its masks by name."""
+    modules = {name: model.get_submodule(name.removesuffix(".weight")) for name in prunable(model)}
+    pairs = [(module, "weight") for module in modules.values()]
+    prune.global_unstructured(pairs, prune.L1Unstructured, amount=sparsity)
+    return {name: module.weight_mask.bool() for name, module in modules.items()}
+
+
+def decision() -> None:
+    """One global magnitude decision on 23.5 million weights, against torch.nn.utils.prune."""
+    dense = resnet50()
+    ours = seconds(lambda: globally(magnitude(dense), 0.9))
+    copies = [copy.deepcopy(dense) for _ in range(3)]
+    theirs = statistics.median(seconds(lambda c=c: torchs(c, 0.9), 1) for c in copies)
+    report(f"global mask, time / torch's ({ours:.2f} s / {theirs:.2f} s)", ours / theirs, 0.15)
+    other = copy.deepcopy(dense)
+    reference: dict = {}
+    more = peak_extra(lambda: reference.update(torchs(other, 0.9)))
+    ours_more = peak_extra(lambda: globally(magnitude(dense), 0.9))
+    report(f"global mask, extra memory / torch's ({ours_more >> 20} / {more >> 20} MiB)", ours_more / more, 0.5)
+    masks = globally(magnitude(dense), 0.9)
+    cut = torch.cat([w.detach().abs()[masks[n]] for n, w in prunable(dense).items()]).min()
+    different = [w.detach().abs()[masks[n] != reference[n]] for n, w in prunable(dense).items()]
+    away = sum(int(((d < cut * (1 - 1e-6)) | (d > cut * (1 + 1e-6))).sum()) for d in different)
+    report("global mask, weights decided differently from torch, other than at the cut", away, 0)
+
+
+def held_step() -> None:
+    """A training step of ResNet-50 that holds its masks, against the dense step; steps take turns."""
+    model = resnet50().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
+    after = hold(model, globally(magnitude(model), 0.9))
+    x, y = torch.randn(8, 3, 32, 32), torch.arange(8)
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(24):
+        began = time.perf_counter()
+        cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if turn % 2:
+            after(turn)
+        if turn >= 4:
+            times[bool(turn % 2)].append(time.perf_counter() - began)
+    dense, held = (statistics.median(times[k]) for k in (False, True))
+    report(f"training step with masks held / dense step ({1000 * held:.0f} / {1000 * dense:.0f} ms, batch 8)", held / dense, 1.03)
+
+
+def loader() -> None:
+    """Augmented batches, against a DataLoader over torchvision's CIFAR10 class with the same augmentation."""
+    from torchvision import datasets, transforms
+
+    images = torch.randint(256, (5000, 32, 32, 3), dtype=torch.uint8)
+    theirs = datasets.CIFAR10.__new__(datasets.CIFAR10)  # the class, without its download
+    theirs.data, theirs.targets, theirs.target_transform = images.numpy(), [0] * 5000, None
+    mean, std = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
+    steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    theirs.transform = transforms.Compose([*steps, transforms.Normalize(mean, std)])
+    slow = torch.utils.data.DataLoader(theirs, batch_size=128, shuffle=True)
+    split = Split(images.permute(0, 3, 1, 2).contiguous(), torch.zeros(5000).long(), torch.tensor(mean), torch.tensor(std))
+    there = seconds(lambda: sum(len(y) for _, y in slow), 3)
+    here = seconds(lambda: sum(len(y) for _, y in batches(split, 128, 0, flip=True, shift=4)), 3)
+    what = f"images/s, ours / DataLoader's ({5000 / here:,.0f} / {5000 / there:,.0f})"
+    report(what, there / here, 10, at_most=False)
+
+
+def half_the_channels() -> None:
+    """ResNet-50 with half of all channels, batch 8, against the whole: measured speed beside the MAC ratio."""
+    x = torch.randn(8, 3, 32, 32)
+    models: dict[str, nn.Module] = {"dense": resnet50(), "half": resnet50(width=0.5)}
+    times = latency(models, x, repeats=7)
+    ratio = macs(models["dense"], x) / macs(models["half"], x)
+    speedup = times["dense"].median / times["half"].median
+    report(f"ResNet-50 with half the channels, speed-up at {ratio:.2f}× fewer MACs", speedup, 3, at_most=False)
+    report("that speed-up / its MAC ratio", speedup / ratio, 0.95, at_most=False)
+
+
+def main() -> int:
+    """Run every benchmark on one thread."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for bench in (decision, held_step, loader, half_the_channels):
+        bench()
+    print(f"{len(failed)} of the promises missed" if failed else "every promise kept")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
