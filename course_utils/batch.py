@@ -5,6 +5,7 @@
 
 import argparse
 import ast
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -64,8 +65,8 @@ def parent_gone(parent: int) -> None:
 
 
 def begin_worker() -> None:
-    """A worker loads papermill once (this takes seconds), and ends with Ctrl-C or with the process that started it."""
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    """A worker loads papermill once (this takes seconds), leaves Ctrl-C to its parent, and ends when that is gone."""
+    signal.signal(signal.SIGINT, lambda *_: None)
     parent = multiprocessing.parent_process()
     if parent:
         end_when(parent.join)
@@ -80,17 +81,38 @@ def outcome(future: Future[Run], source: Path) -> Run:
         return Run(source.stem, 0.0, None, "before its end: its process was killed (was there too little memory?)", [])
 
 
+def say(run: Run, count: str) -> None:
+    """One line, written in one piece: workers write here too."""
+    end = f"FAILED {run.error}" if run.error else "ends"
+    print(f"  {run.name} {end} after {run.seconds:.0f} s {count}\n", end="", flush=True)
+
+
 def run_all(sources: list[Path], folder: Path, parameters: dict[str, object], jobs: int) -> list[Run]:
     """Run notebooks in a few processes that each take one after the other, and say when each begins and ends."""
     runs = {}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=begin_worker) as pool:
         futures = {pool.submit(run_notebook, source, folder, parameters): source for source in sources}
-        for future in as_completed(futures):
-            run = runs[futures[future]] = outcome(future, futures[future])
-            end = f"FAILED {run.error}" if run.error else "ends"
-            print(f"  {run.name} {end} after {run.seconds:.0f} s ({len(runs)} of {len(sources)})", flush=True)
+        try:
+            for future in as_completed(futures):
+                run = runs[futures[future]] = outcome(future, futures[future])
+                say(run, f"({len(runs)} of {len(sources)})")
+        except KeyboardInterrupt:
+            stop(folder)
+            raise
     return [runs[source] for source in sources]
+
+
+def stop(folder: Path) -> None:
+    """End the workers and their kernels at once, and remove the notebooks that they had half done."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "resource_tracker" not in " ".join(process.cmdline()):
+                process.kill()
+    for part in folder.glob(".*"):
+        part.unlink(missing_ok=True)
 
 
 def conclude(runs: list[Run], folder: Path, profile: str) -> int:
@@ -120,7 +142,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the notebooks named on the command line; 1 if one fails or one of its claims does."""
     args = arguments(argv)
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if os.environ.get("COURSE_PARENT") == str(os.getppid()):
         end_when(lambda parent=os.getppid(): parent_gone(parent))
     from course_utils.files import cache_root
@@ -135,6 +157,8 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"course.py: {error}.", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

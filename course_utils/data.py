@@ -82,7 +82,12 @@ def batches(split: Split, size: int, seed: int | None = None, flip: bool = False
         images = split.images[chosen]
         if random is not None and (flip or shift):
             images = jiggle(images, flip, shift, random)
-        yield (images.float() - centre) / scale, split.labels[chosen]
+        yield pixels_last((images.float() - centre) / scale), split.labels[chosen]
+
+
+def pixels_last(images: Tensor) -> Tensor:
+    """The same images, with the channels of a pixel side by side in memory: convolutions are faster on them."""
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def jiggle(images: Tensor, flip: bool, shift: int, random: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ Only `fetch` goes to the network, and only `python course.py data get NAME` call
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -19,7 +19,7 @@ PATIENCE = 60.0  # seconds without a byte until a download is given up
 
 
 @contextmanager
-def landing(source: Source) -> Iterator[Path]:
+def landing(source: Source) -> Generator[Path]:
     """An empty folder beside the data, for one process at a time; it vanishes however the block ends."""
     root, part = data_root(), data_root() / f".{source.name}.part"
     with locked(cache_root() / "data" / f"{source.name}.arriving"):

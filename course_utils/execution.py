@@ -82,7 +82,7 @@ def as_html(notebook: Path, home: Path) -> str:
 
 def run_notebook(source: Path, folder: Path, parameters: dict[str, object]) -> Run:
     """Execute one notebook into a folder, as far as it goes, and return what it showed."""
-    print(f"  {source.stem} starts", flush=True)
+    print(f"  {source.stem} starts\n", end="", flush=True)
     part, kept = folder / f".{source.name}", folder / source.name
     start, claims = time.perf_counter(), []
     try:

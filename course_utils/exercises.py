@@ -1,7 +1,7 @@
 """Predictions and exercises. Nothing here ever stops a batch run: an unanswered exercise is simply open.
 
-An exercise knows its solution, and the mistakes that people make: each mistake is a small function with a hint, and your
-answer gets the hint of the mistake that it behaves like.
+An exercise knows its solution, and the mistakes that people make: each mistake is a small function with a hint, and
+your answer gets the hint of the mistake that it behaves like.
 """
 
 import copy
@@ -29,7 +29,7 @@ class Exercise:
 def predict(question: str, guess: Any = None) -> None:
     """Repeat the question and your guess; None is allowed, but a guess makes the answer stick."""
     print(question)
-    print("No guess yet: replace None by your guess and run the cell again." if guess is None else f"Your guess: {guess}")
+    print(f"Your guess: {guess}" if guess is not None else "No guess yet: replace None and run the cell again.")
 
 
 def reveal(guess: float | None, measured: float, unit: str = "") -> None:

@@ -1,7 +1,7 @@
 """Where things lie, and how they are written: whole or not at all. Tensors become safetensors files, never pickles."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def data_root() -> Path:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path) -> Generator[Path]:
     """A temporary path that takes the place of `path` when the block ends well, and vanishes when it does not."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -45,7 +45,7 @@ def unwritable(path: Path, error: Exception) -> OSError:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Generator[None]:
     """Only one process at a time is inside this block for this `path`; a killed process lets go by itself."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

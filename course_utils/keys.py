@@ -10,7 +10,6 @@ import importlib.util
 import inspect
 import textwrap
 import zlib
-from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 PACKAGE = "course_utils"
 
 
-def key_of(work: Callable, inputs: dict) -> str:
+def key_of(work: FunctionType, inputs: dict) -> str:
     """A digest of `work`, of everything it mentions, and of its inputs."""
     parts: dict[str, str] = {}
     mention(work.__name__, work, work, parts)
@@ -30,7 +29,7 @@ def key_of(work: Callable, inputs: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def mention(name: str, thing: Any, work: Callable, parts: dict[str, str]) -> None:
+def mention(name: str, thing: Any, work: FunctionType, parts: dict[str, str]) -> None:
     """Note in `parts` what `thing` is; follow functions to the names they use, and dicts to their items."""
     if isinstance(thing, FunctionType | type) and thing.__module__.startswith(PACKAGE):
         parts |= {module: tree(module) for module in with_imports(thing.__module__)}
@@ -49,13 +48,13 @@ def mention(name: str, thing: Any, work: Callable, parts: dict[str, str]) -> Non
         parts[name] = repr(thing)
 
 
-def mention_function(function: FunctionType, work: Callable, parts: dict[str, str]) -> None:
+def mention_function(function: FunctionType, work: FunctionType, parts: dict[str, str]) -> None:
     """A function of the notebook: its own syntax tree, and whatever it takes from the notebook's names."""
     if function.__qualname__ in parts:
         return
     parts[function.__qualname__] = stripped(textwrap.dedent(inspect.getsource(function)))
     outside = {name: function.__globals__.get(name) for name in global_names(function.__code__)}
-    for name, value in (outside | inspect.getclosurevars(function).nonlocals).items():
+    for name, value in (outside | dict(inspect.getclosurevars(function).nonlocals)).items():
         mention(name, value, work, parts)
 
 

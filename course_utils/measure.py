@@ -1,10 +1,9 @@
 """What a network is worth and what it costs: accuracy, parameters, MACs, bytes, milliseconds on this computer."""
 
-import copy
 import statistics
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils.data import Split, batches
+from course_utils.data import Split, batches, pixels_last
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode and no gradients inside the block; afterwards the model is in the mode it was in."""
     training = model.training
     model.eval()
@@ -80,7 +79,7 @@ class Latency:
 
 def latency(models: dict[str, nn.Module], example: Tensor, repeats: int = 15) -> dict[str, Latency]:
     """Time each model on `example` with one thread: warm up, then take turns, so that a busy moment hits all alike."""
-    models = {name: copy.deepcopy(m).to(memory_format=torch.channels_last) for name, m in models.items()}  # alike for all
+    example = pixels_last(example)
     times: dict[str, list[float]] = {name: [] for name in models}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

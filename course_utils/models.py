@@ -85,7 +85,7 @@ class ResNet(nn.Module):
         """The stem, the two inner widths of every block, and one residual stream per stage."""
         found = {"stem": writes("conv1 bn1") | reads("layer1.0.conv1", "layer1.0.downsample.0")}
         for stage in range(1, self.stages + 1):
-            names = [f"layer{stage}.{b}" for b in range(len(self.get_submodule(f"layer{stage}")))]
+            names = [f"layer{stage}.{name}" for name, _ in self.get_submodule(f"layer{stage}").named_children()]
             for name in names:
                 found[f"{name}.conv1"] = writes(f"{name}.conv1 {name}.bn1") | reads(f"{name}.conv2")
                 found[f"{name}.conv2"] = writes(f"{name}.conv2 {name}.bn2") | reads(f"{name}.conv3")
@@ -104,6 +104,8 @@ def resnet50(classes: int = 10, width: float = 1.0, blocks: tuple[int, ...] = (3
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions; the shortcut is He's option A: skip pixels, add silent channels, no parameters."""
+
+    source: Tensor
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -132,21 +134,23 @@ class ResNetCifar(nn.Module):
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"the depth of a CIFAR ResNet is 6 n + 2 (20, 32, 44, 56, …), not {depth}")
         widths = [round(width * w) for w in (16, 16, 32, 64)]
+        self.blocks = depth // 6
         self.conv1, self.bn1 = conv(3, widths[0], 3), nn.BatchNorm2d(widths[0])
         for stage in (1, 2, 3):
-            inputs = [widths[stage - 1]] + [widths[stage]] * (depth // 6 - 1)
+            inputs = [widths[stage - 1]] + [widths[stage]] * (self.blocks - 1)
             self.add_module(f"layer{stage}", nn.Sequential(*(BasicBlock(i, widths[stage]) for i in inputs)))
         self.linear = nn.Linear(widths[3], classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        for stage in (1, 2, 3):
+            x = self.get_submodule(f"layer{stage}")(x)
         return self.linear(x.mean((2, 3)))
 
     def groups(self) -> dict[str, Group]:
         """The inner channels of every block, and one residual stream per stage (the stem writes into the first)."""
-        found, blocks = {}, {s: [f"layer{s}.{b}" for b in range(len(self.layer1))] for s in (1, 2, 3)}
+        found, blocks = {}, {s: [f"layer{s}.{b}" for b in range(self.blocks)] for s in (1, 2, 3)}
         for name in (n for names in blocks.values() for n in names):
             found[f"{name}.conv1"] = writes(f"{name}.conv1 {name}.bn1") | reads(f"{name}.conv2")
         for stage, names in blocks.items():

@@ -35,7 +35,7 @@ def untrained(sizes: Profile, data: Data, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = resnet50(len(data.classes), sizes.width, sizes.blocks)
-    return model.to(data.train.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(data.train.images.device)
 
 
 def parent(sizes: Profile, data: Data, seed: int) -> nn.Module:
@@ -59,11 +59,12 @@ def shipped(sizes: Profile, data: Data, seed: int) -> Path | None:
 
 def trained(model: nn.Module, sizes: Profile, data: Data, seed: int) -> Path:
     """Train `model`, unless this very network was trained before; returns its file."""
-    key = key_of(train, {"sizes": repr(sizes), "seed": seed, "data": data.checksum})
+    recipe = baseline_recipe(sizes)
+    shape = {"width": sizes.width, "blocks": sizes.blocks}
+    key = key_of(train, shape | {"recipe": recipe.words(), "seed": seed, "data": data.checksum})
     place = cache_root() / "networks" / f"{data.name}-{seed}-{key}.safetensors"
     with locked(place):
         if not place.is_file():
-            recipe = baseline_recipe(sizes)
             log = train(model, data.train, recipe, seed, val=data.val, checkpoint=place.with_suffix(""))
             about = {"version": VERSION, "width": str(sizes.width), "blocks": str(sizes.blocks)}
             about |= {"data": data.checksum, "recipe": recipe.words(), "log": json.dumps(log)}

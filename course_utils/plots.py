@@ -7,10 +7,11 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import matplotlib.pyplot as plt
 import torch
+from cycler import cycler
 from IPython.display import Code, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,13 +24,13 @@ from course_utils.trials import Trial
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's palette
 MARKERS = "osD^vPX"
 FIGURES = ROOT / "figures"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "font.size": 11,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS), "figure.constrained_layout.use": True, "legend.frameon": False,
+    "axes.prop_cycle": cycler(color=COLOURS), "figure.constrained_layout.use": True, "legend.frameon": False,
 }  # fmt: skip
 
 
-def new_figure(width: float = 7, height: float = 4, **grid: int) -> tuple[Figure, Axes]:
+def new_figure(width: float = 7, height: float = 4, **grid: Any) -> tuple[Figure, Any]:
     """An empty figure in the course's style; `ncols=2` makes two axes."""
     with plt.rc_context(STYLE):
         return plt.subplots(figsize=(width, height), **grid)
@@ -45,7 +46,8 @@ def draw(figure: Figure, alt: str) -> None:
     image = base64.b64encode(buffer.getvalue()).decode()
     words = html.escape(alt, quote=True)
     tag = f'<figure style="margin:0"><img alt="{words}" style="max-width:100%" src="data:image/png;base64,{image}">'
-    display({"text/html": f"{tag}<figcaption><small>{words}</small></figcaption></figure>", "text/plain": alt}, raw=True)
+    whole = f"{tag}<figcaption><small>{words}</small></figcaption></figure>"
+    display({"text/html": whole, "text/plain": alt}, raw=True)
 
 
 def show(definition: Callable) -> None:
@@ -105,7 +107,7 @@ def confusion(truth: Tensor, guesses: Tensor, classes: tuple[str, ...], alt: str
     axes.set(xlabel="what the network said", ylabel="what it was")
     for i, j in (counts > 0).nonzero().tolist():
         colour = "white" if counts[i, j] > counts.max() / 2 else "black"
-        axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
+        axes.text(j, i, str(int(counts[i, j])), ha="center", va="center", fontsize=8, color=colour)
     draw(figure, alt)
 
 

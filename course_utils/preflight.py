@@ -40,7 +40,7 @@ def disk() -> Finding:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        return False, "disk", f"cannot write to {place} ({error.strerror}): set COURSE_CACHE to a folder you may write to"
+        return False, "disk", f"cannot write to {place} ({error.strerror}): set COURSE_CACHE to another folder"
     free = shutil.disk_usage(place).free / 1e9
     return free > 1, "disk", f"{free:.0f} GB free for {place}" + ("" if free > 1 else ": the course needs 1 GB")
 
@@ -84,7 +84,8 @@ def main() -> int:
     for fine, what, how in found:
         print(f"{'ok ' if fine else 'NO '} {what:12} {how}")
     bad = [what for fine, what, _ in found if not fine]
-    print(f"Not ready: see {', '.join(bad)} above." if bad else "This computer is ready: `python course.py lab` opens the course.")
+    ready = "This computer is ready: `python course.py lab` opens the course."
+    print(f"Not ready: see {', '.join(bad)} above." if bad else ready)
     return bool(bad)
 
 

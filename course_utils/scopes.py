@@ -15,7 +15,7 @@ from course_utils.scores import Scores
 
 def keep_top(scores: Tensor, sparsity: float) -> Tensor:
     """A mask that removes exactly round(sparsity · n) of the n scores, the smallest ones; among equals the first."""
-    flat = scores.flatten()
+    flat = scores.detach().flatten()
     gone = round(fraction(sparsity) * len(flat))
     cut = smallest(flat, gone)
     mask = flat > cut

@@ -36,7 +36,7 @@ def image_folders() -> list[Path]:
 def show(loaders: Loaders) -> None:
     """Print which data sets there are, which are here, and how to get the others."""
     rows = [("data set", "MB", "notebooks", "where it is, or how to get it")]
-    rows.append(("solids", "50", "00, 01, 02", "in the course: drawn on this computer, once"))
+    rows.append(("solids", "43", "00, 01, 02", "in the course: drawn on this computer, once"))
     rows.append(("digits", "0", "-", "in scikit-learn, which comes with the course"))
     for name, source in SOURCES.items():
         place = standing(source) or f"not here: python course.py data get {name}"

@@ -8,9 +8,10 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class Recipe:
     epochs: int
     batch_size: int = 50
     lr: float = 0.1
-    schedule: Callable[[float], float] = one_cycle
+    schedule: FunctionType = one_cycle
     momentum: float = 0.9
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
@@ -55,7 +56,7 @@ class Recipe:
 
     def words(self) -> str:
         """The recipe as text, for keys and records."""
-        return json.dumps(asdict(replace(self, schedule=None)) | {"schedule": self.schedule.__name__})
+        return json.dumps(asdict(self) | {"schedule": self.schedule.__name__})
 
 
 def hold(model: nn.Module, masks: Masks) -> Hook:
@@ -80,7 +81,6 @@ def train(
     checkpoint: Path | None = None,
 ) -> list[dict]:
     """Train `model` in place and return one record per epoch; with a `checkpoint`, go on from the latest one."""
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions like it, on any device
     optimizer = sgd(model, recipe)
     run = sha256(f"{recipe.words()} {seed} {len(split)} {split.labels.sum()} {type(model)}".encode()).hexdigest()[:16]
     log = restore(model, optimizer, checkpoint, run) if checkpoint else []
@@ -120,6 +120,31 @@ def one_epoch(
     if not math.isfinite(total):
         raise ValueError(f"the loss is {total} in epoch {epoch + 1}: try a smaller learning rate than {recipe.lr}")
     return {"loss": total / len(split), "train_accuracy": int(right) / len(split)}
+
+
+def refresh(model: nn.Module, split: Split, recipe: Recipe, seed: int = 0) -> None:
+    """Let BatchNorm measure its means and variances anew on `split`: no labels, no gradients, no weight changes."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over all batches
+    with training(model), torch.no_grad():
+        for x, _ in batches(split, recipe.batch_size, seed, recipe.flip, recipe.shift):
+            model(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@contextmanager
+def training(model: nn.Module):
+    """Training mode inside the block; afterwards the model is in the mode it was in."""
+    mode = model.training
+    model.train()
+    try:
+        yield
+    finally:
+        model.train(mode)
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:

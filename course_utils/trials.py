@@ -8,11 +8,13 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from types import FunctionType
 
 import torch
 
@@ -39,7 +41,7 @@ def store(notebook: str, sizes: Profile) -> Path:
     return cache_root() / "trials" / f"{notebook}-{sizes.name}.jsonl"
 
 
-def collect(work: Callable, conditions: list[dict], place: Path, minutes: float = float("inf")) -> list[Trial]:
+def collect(work: FunctionType, conditions: list[dict], place: Path, minutes: float = float("inf")) -> list[Trial]:
     """work(**inputs) for every condition, in order; finished ones are read, and nothing new begins after `minutes`."""
     finished = {trial.key: trial for trial in read(place)}
     trials = []
@@ -51,7 +53,7 @@ def collect(work: Callable, conditions: list[dict], place: Path, minutes: float 
     return trials
 
 
-def remember(work: Callable, inputs: dict, key: str, place: Path) -> Trial:
+def remember(work: FunctionType, inputs: dict, key: str, place: Path) -> Trial:
     """Run one trial and append it, unless another process has just done so."""
     with locked(place.with_name(f".{place.stem}-{key}")):
         for trial in read(place):
@@ -109,11 +111,8 @@ def stale(place: Path, trials: list[Trial]) -> int:
 @cache
 def where() -> dict:
     """Versions, processor, threads and commit: where a result comes from."""
-    import timm
-    import torchvision
-
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    versions |= {"torchvision": torchvision.__version__, "timm": timm.__version__}
+    versions = {"python": platform.python_version()}
+    versions |= {name: version(name) for name in ("torch", "torchvision", "timm")}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count(), "gpu": gpu}
     now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
-from course_utils.data import Split, batches
+from course_utils.data import Split, batches, pixels_last
 from course_utils.masks import prunable
 from course_utils.measure import latency, macs
 from course_utils.models import resnet50
@@ -29,7 +29,8 @@ def report(what: str, measured: float, promise: float, at_most: bool = True) -> 
     good = measured <= promise if at_most else measured >= promise
     if not good:
         failed.append(what)
-    print(f"{'ok  ' if good else 'MISS'} {what}: {measured:.3f} (promise {'≤' if at_most else '≥'} {promise:g})", flush=True)
+    sign = "≤" if at_most else "≥"
+    print(f"{'ok  ' if good else 'MISS'} {what}: {measured:.3f} (promise {sign} {promise:g})", flush=True)
 
 
 def peak_extra(work: Callable) -> int:
@@ -97,10 +98,10 @@ def decision() -> None:
 
 def held_step() -> None:
     """A training step of ResNet-50 that holds its masks, against the dense step; steps take turns."""
-    model = resnet50().to(memory_format=torch.channels_last)
+    model = resnet50()
     optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9)
     after = hold(model, globally(magnitude(model), 0.9))
-    x, y = torch.randn(8, 3, 32, 32), torch.arange(8)
+    x, y = pixels_last(torch.randn(8, 3, 32, 32)), torch.arange(8)
     times: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(24):
         began = time.perf_counter()
@@ -112,7 +113,8 @@ def held_step() -> None:
         if turn >= 4:
             times[bool(turn % 2)].append(time.perf_counter() - began)
     dense, held = (statistics.median(times[k]) for k in (False, True))
-    report(f"training step with masks held / dense step ({1000 * held:.0f} / {1000 * dense:.0f} ms, batch 8)", held / dense, 1.03)
+    what = f"training step with masks held / dense step ({1000 * held:.0f} / {1000 * dense:.0f} ms, batch 8)"
+    report(what, held / dense, 1.03)
 
 
 def loader() -> None:
@@ -126,7 +128,8 @@ def loader() -> None:
     steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     theirs.transform = transforms.Compose([*steps, transforms.Normalize(mean, std)])
     slow = torch.utils.data.DataLoader(theirs, batch_size=128, shuffle=True)
-    split = Split(images.permute(0, 3, 1, 2).contiguous(), torch.zeros(5000).long(), torch.tensor(mean), torch.tensor(std))
+    ours = images.permute(0, 3, 1, 2).contiguous()
+    split = Split(ours, torch.zeros(5000).long(), torch.tensor(mean), torch.tensor(std))
     there = seconds(lambda: sum(len(y) for _, y in slow), 3)
     here = seconds(lambda: sum(len(y) for _, y in batches(split, 128, 0, flip=True, shift=4)), 3)
     what = f"images/s, ours / DataLoader's ({5000 / here:,.0f} / {5000 / there:,.0f})"

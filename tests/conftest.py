@@ -1,4 +1,4 @@
-"""Fixtures that are generic on purpose: every parameter and buffer is random, BatchNorm's too, so that nothing hides."""
+"""Fixtures that are generic on purpose: every parameter and buffer is random, BatchNorm's too."""
 
 import os
 

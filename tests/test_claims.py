@@ -14,7 +14,8 @@ CLAIM = Claim("00-a", "Cats beat dogs.", more={"who": "cat"}, less={"who": "dog"
 
 def trials(cats, dogs):
     values = {"cat": cats, "dog": dogs}
-    return [Trial("k", {"who": w, "parent": i}, {"accuracy": v}, {}) for w, vs in values.items() for i, v in enumerate(vs)]
+    pairs = [(w, i, v) for w, vs in values.items() for i, v in enumerate(vs)]
+    return [Trial("k", {"who": w, "parent": i}, {"accuracy": v}, {}) for w, i, v in pairs]
 
 
 def test_interval_is_scipys():

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_schedules_end_where_they_should(final):
         steps = list(schedule(final, 7))
         assert len(steps) == 7 and steps == sorted(steps) and math.isclose(steps[-1], final)
     kept = [1 - s for s in geometric(0.9, 9)]
-    assert all(math.isclose(b / a, kept[0]) for a, b in zip(kept, kept[1:], strict=False))
+    assert all(math.isclose(b / a, kept[0]) for a, b in pairwise(kept))
 
 
 def test_cubic_is_torchs():

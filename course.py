@@ -1,0 +1,371 @@
+"""Pruning, Proven: one command for the whole course. It needs Python 3.11 or newer and nothing else.
+
+    python course.py run        execute every notebook (small, offline) and show which claims hold
+    python course.py lab        open the notebooks in JupyterLab
+    python course.py test       check the course itself
+    python course.py check      is this computer ready?
+    python course.py data       which data sets are here; get, import and verify them
+    python course.py bench      measure the speed that the course promises
+    python course.py tidy       put notebooks back into their normal form (--check: only say which are not)
+
+Every command has --help. The first one makes the environment .venv, which takes a few minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import difflib
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+LOCK = ROOT / "requirements.lock"
+NOTEBOOKS = Path(os.environ.get("COURSE_NOTEBOOKS") or ROOT / "notebooks").resolve()
+VENV = Path(os.environ.get("COURSE_VENV") or ROOT / ".venv").absolute()
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "course-stamp.txt"
+PROFILES = ("smoke", "laptop", "full")
+TWO = min(2, os.cpu_count() or 1)
+SIZE = "about 6 GB" if sys.platform == "linux" else "about 1.5 GB"
+
+
+def fail(sentence, code=2):
+    """Say one sentence and stop."""
+    print(f"course.py: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def unknown(what, value, known, where="", more=""):
+    """Stop at a word that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    fail(f"there is no {what} {value!r}{where}{hint}: choose from {', '.join(known)}{more}.")
+
+
+# --- the environment ------------------------------------------------------------------------------------------------
+
+
+def digest():
+    """What the environment is made from, in 64 letters: the lock, pyproject.toml and where this folder lies."""
+    parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), str(ROOT).encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def version_inside():
+    """The version of the environment's own Python, or None when it is gone or does not start."""
+    command = [str(PYTHON), "-I", "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def stamp():
+    """The words that a finished environment carries, or None when its Python does not start."""
+    version = version_inside()
+    return version and f"{digest()} Python {version}\n"
+
+
+def ready():
+    """Is the environment finished and made from today's lock? The stamp is written last, so half of one is not."""
+    return STAMP.is_file() and STAMP.read_text() == stamp()
+
+
+@contextlib.contextmanager
+def alone(file):
+    """Wait until no other course.py is in this block; a lock is freed when its process ends, however it ends."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a+") as handle:
+        if not grab(handle):
+            print(f"Another course.py is making {VENV}: waiting for it …", flush=True)
+            while not grab(handle):
+                time.sleep(0.5)
+        yield
+
+
+def grab(handle):
+    """Try to lock an open file: True when it is ours."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            handle.seek(0)
+            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def ensure():
+    """Make or mend the environment if need be."""
+    if ready():
+        return
+    try:
+        with alone(ROOT / ".course" / "venv.lock"):
+            if not ready():
+                make()
+    except (OSError, subprocess.CalledProcessError) as error:
+        fail(f"cannot make {VENV}: {error}.", 1)
+
+
+def make():
+    """A finished environment is brought up to date, anything else is made anew; a stamp says that it is whole."""
+    count = len(re.findall(r"^\S+==", LOCK.read_text(encoding="utf-8"), re.MULTILINE))
+    kept = STAMP.is_file() and STAMP.read_text().split()[1:] == (stamp() or "").split()[1:]
+    verb = "Bringing up to date" if kept else "Making"
+    print(f"{verb} {VENV} from {LOCK.name}: {count} packages, {SIZE}, a few minutes …", flush=True)
+    STAMP.unlink(missing_ok=True)
+    if not kept:
+        clear()
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(VENV)], check=True)
+    install()
+    quiet_lab()
+    STAMP.write_text(stamp())
+
+
+def clear():
+    """Remove an unfinished environment, and never a folder that is something else."""
+    if not VENV.exists():
+        return
+    if VENV.is_file() or (any(VENV.iterdir()) and not (VENV / "pyvenv.cfg").is_file()):
+        fail(f"{VENV} is in the way: it is no Python environment; move it, or set COURSE_VENV to another place.")
+    shutil.rmtree(VENV)
+
+
+def install():
+    """Install the locked packages and, beside them, this project: with uv where there is one, else with pip."""
+    steps = (["--require-hashes", "-r", str(LOCK)], ["--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    uv = shutil.which("uv")
+    if uv and all(subprocess.run([uv, "pip", "install", "--python", str(PYTHON), *s]).returncode == 0 for s in steps):
+        return
+    if subprocess.run([str(PYTHON), "-m", "ensurepip", "--default-pip"], stdout=subprocess.DEVNULL).returncode:
+        fail("this Python cannot install pip; on Debian or Ubuntu, sudo apt install python3-venv helps.", 1)
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+    for step in steps:
+        if subprocess.run([*pip, *step]).returncode:
+            fail("the packages could not be installed, see above; mend that and give the same command again.", 1)
+
+
+def quiet_lab():
+    """JupyterLab looks for no news on the network and asks no question about it."""
+    folder = VENV / "share" / "jupyter" / "lab" / "settings"
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+    (folder / "overrides.json").write_text(json.dumps(quiet))
+
+
+# --- running things inside it ---------------------------------------------------------------------------------------
+
+
+def surroundings(**extra):
+    """The environment variables of everything that runs in .venv: one thread, no network where none is needed."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "MPLBACKEND")}
+    env.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")})
+    env.update(PYTHONUNBUFFERED="1", PYTHONUTF8="1", JUPYTER_PLATFORM_DIRS="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    env.update(JUPYTER_PATH=str(VENV / "share" / "jupyter"), VIRTUAL_ENV=str(VENV), COURSE_PARENT=str(os.getpid()))
+    env["PATH"] = str(PYTHON.parent) + os.pathsep + env.get("PATH", "")
+    if env.get("COURSE_CACHE"):
+        env["COURSE_CACHE"] = str(Path(env["COURSE_CACHE"]).expanduser().absolute())
+    return {name: value for name, value in {**env, **extra}.items() if value is not None}
+
+
+def inside(*words, **extra):
+    """Run the environment's Python on these words, and hand back its exit code."""
+    ensure()
+    with subprocess.Popen([str(PYTHON), *map(str, words)], cwd=ROOT, env=surroundings(**extra)) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            for end in (lambda: None, child.terminate, child.kill):
+                end()
+                with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
+                    child.wait(timeout=3)
+            raise
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+def run(argv):
+    """Execute notebooks and show which of their claims hold."""
+    parser = options(run)
+    parser.add_argument("--profile", default="smoke", metavar="NAME", help=f"{', '.join(PROFILES)} (default smoke)")
+    parser.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help="02, or 00,02, or a name")
+    parser.add_argument("--jobs", type=whole, metavar="N", help="notebooks at a time (default 2 in smoke, else 1)")
+    parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    parser.add_argument("--minutes", type=minutes, metavar="N", help="stop after N minutes, between two trials")
+    parser.add_argument("--fresh", action="store_true", help="train all networks anew, ignore those kept")
+    args = parse(parser, argv)
+    if args.profile not in PROFILES:
+        unknown("profile", args.profile, PROFILES)
+    smoke, books = args.profile == "smoke", chosen(args.only)
+    words = [word for parameter in args.parameters for word in ("-p", known(parameter, books))]
+    words += ["--prepare", "--profile", args.profile, "--jobs", args.jobs or (TWO if smoke else 1)]
+    extra = {"HF_HUB_OFFLINE": "1"} if smoke else {}
+    extra |= {"COURSE_FRESH": "1"} if args.fresh else {}
+    extra |= {"COURSE_MINUTES": str(args.minutes)} if args.minutes else {}
+    return inside("-m", "course_utils.batch", *words, *books, **extra)
+
+
+def test(argv):
+    """Run all tests, every notebook among them, with an empty cache. What follows -- goes to pytest."""
+    parser = options(test)
+    parser.add_argument("--only", action="append", default=[], metavar="NOTEBOOK", help="only this notebook's tests")
+    parser.add_argument("--jobs", type=whole, default=TWO, metavar="N", help=f"tests at a time (default {TWO})")
+    own, rest = split(argv)
+    args = parse(parser, own, "; pytest's own options come after --")
+    words = ["-n", args.jobs, "--dist", "worksteal"] if args.jobs > 1 else []
+    words += ["-k", " or ".join(path.stem for path in chosen(args.only))] if args.only else []
+    with tempfile.TemporaryDirectory(prefix="course-test-", ignore_cleanup_errors=True) as cache:
+        extra = {"COURSE_CACHE": cache, "HF_HUB_OFFLINE": "1", "COURSE_MINUTES": None, "COURSE_FRESH": None}
+        return inside("-m", "course_utils.sources", "prepare", **extra) or inside(
+            "-m", "pytest", "tests", *words, *rest, **extra
+        )
+
+
+def lab(argv):
+    """Open the notebooks in JupyterLab. What follows -- goes to JupyterLab, for example -- --no-browser --port 8899."""
+    own, rest = split(argv)
+    parse(options(lab), own, "; JupyterLab's own options come after --")
+    return inside("-m", "jupyterlab", NOTEBOOKS, *rest)
+
+
+def check(argv):
+    """Is this computer ready: versions, disk, data, threads?"""
+    parse(options(check), argv)
+    return inside("-m", "course_utils.preflight")
+
+
+def data(argv):
+    """The data sets: list, get NAME, import FILE, verify."""
+    return inside("-m", "course_utils.sources", *argv)
+
+
+def bench(argv):
+    """Measure the speed that the course promises, as ratios."""
+    parse(options(bench), argv)
+    return inside("tests/bench.py")
+
+
+def tidy(argv):
+    """Put notebooks into their normal form."""
+    parser = options(tidy)
+    parser.add_argument("--check", action="store_true", help="change nothing, only name the files that differ")
+    return inside("-m", "course_utils.tidy", *(["--check"] if parse(parser, argv).check else []), NOTEBOOKS)
+
+
+COMMANDS = {f.__name__: f for f in (run, lab, test, check, data, bench, tidy)}
+
+
+# --- words on the command line --------------------------------------------------------------------------------------
+
+
+def chosen(only):
+    """The notebooks to run, in order; `--only` takes numbers or the beginnings of names."""
+    every = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    if not every:
+        fail(f"there are no notebooks in {NOTEBOOKS}.")
+    wanted = [word.strip().removesuffix(".ipynb") for words in only for word in words.split(",")]
+    for word in wanted:
+        if not word or not any(name.startswith(word) for name in every):
+            unknown("notebook", word, list(every))
+    return [path for name, path in every.items() if name.startswith(tuple(wanted or [""]))]
+
+
+def parameters(book):
+    """The names in a notebook's cell of parameters."""
+    cells = json.loads(book.read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", [])]
+    nodes = [node for source in tagged for node in ast.parse(source).body]
+    return [target.id for n in nodes for target in getattr(n, "targets", [getattr(n, "target", None)]) if target]
+
+
+def known(word, books):
+    """A parameter as `name=value`, if every one of these notebooks has it."""
+    name, equals, value = word.partition("=")
+    if not equals or not name.isidentifier():
+        fail(f"-p needs NAME=VALUE, not {word!r}.")
+    if name == "profile":
+        fail(f"the profile is chosen by --profile {value}, not by -p.")
+    for book in books:
+        if name not in parameters(book):
+            unknown("parameter", name, parameters(book), f" in {book.stem}", "; --only chooses notebooks")
+    return word
+
+
+def options(command):
+    """A parser that explains itself in one sentence and not by a wall of usage."""
+    name = f"python course.py {command.__name__}"
+    parser = argparse.ArgumentParser(name, description=command.__doc__, allow_abbrev=False)
+    parser.error = lambda message: fail(f"{message.replace('argument ', '', 1)}; {name} --help shows how.")
+    return parser
+
+
+def parse(parser, argv, more=""):
+    """The options; a word that is none of them is refused by name."""
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        names = [name for action in parser._actions for name in action.option_strings]
+        unknown("option", rest[0].split("=")[0], names, more=more)
+    return args
+
+
+def split(argv):
+    """The words before `--` and those after it."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
+
+
+def whole(text):
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def minutes(text):
+    """A number above 0."""
+    if not re.fullmatch(r"\d+(\.\d+)?|\.\d+", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return float(text)
+
+
+def main(argv):
+    """Choose the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(__doc__.strip())
+        return 0
+    if sys.version_info < (3, 11):  # noqa: UP036
+        fail(f"this is Python {platform.python_version()}, the course needs 3.11 or newer: start it with that one.")
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        fail("this is an Intel Mac, and PyTorch is no longer made for it: use another computer or a hosted notebook.")
+    if argv[0] not in COMMANDS:
+        unknown("option" if argv[0].startswith("-") else "command", argv[0], list(COMMANDS))
+    return COMMANDS[argv[0]](argv[1:])
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("\nStopped; what is finished is kept.", file=sys.stderr)
+        raise SystemExit(130) from None
