@@ -38,12 +38,13 @@ def indices(channels: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def erase(model: nn.Module, group: Group, gone: Tensor) -> nn.Module:
-    """A copy of `model`, as large as before, in which the channels `gone` are silent: everything about them is zero."""
+    """A copy of `model`, as large as before, in which the channels `gone` are silent: all that writes them is zero."""
     silent = copy.deepcopy(model)
     gone = indices(gone, channels_in(model, group))
     for name, axis in group.items():
         tensor = tensor_of(silent, name)
-        tensor.index_fill_(axis, gone.to(tensor.device), 0)
+        if axis == 0:  # γ, β, the rows of a weight; whoever reads the channel now reads zeros
+            tensor.index_fill_(0, gone.to(tensor.device), 0)
     return silent
 
 

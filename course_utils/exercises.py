@@ -99,4 +99,3 @@ def hint(exercise: Exercise, number: int = 1) -> None:
 def solution(exercise: Exercise) -> None:
     """The solution's source."""
     display(Code(inspect.getsource(exercise.solution), language="python"))
-

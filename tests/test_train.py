@@ -178,3 +178,21 @@ def test_batches_cover_every_image_once_in_another_order_each_epoch():
     assert not torch.equal(*orders) and all(torch.equal(o.sort().values, split.labels.sort().values) for o in orders)
     plain = torch.cat([y for _, y in batches(split, 7)])
     assert torch.equal(plain, split.labels)
+
+
+def test_each_epoch_has_its_own_order():
+    """A network that notes what it sees: the same images in both epochs, in another order."""
+    data, seen = digits().train.first(40), []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(64, 10)
+
+        def forward(self, x):
+            seen.append(x[:, 0].flatten(1).clone())
+            return self.linear(x.flatten(1))
+
+    train(Spy(), data, Recipe(epochs=2, batch_size=40, lr=0.0, flip=False, shift=0))
+    one, two = seen
+    assert not torch.equal(one, two) and torch.allclose(one.sum(0), two.sum(0), atol=1e-3)

@@ -1,0 +1,116 @@
+"""Bugs planted on purpose, in a copy of the package: each must turn some test red."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LEFT_OUT = shutil.ignore_patterns("networks", "__pycache__")
+PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
+    "ties are kept": (
+        "scopes",
+        "mask = flat > cut",
+        "mask = flat >= cut",
+        "test_laws.py::test_exact_count_also_under_ties",
+    ),
+    "rounded down": ("scopes", "gone = round(", "gone = int(", "test_laws.py::test_scopes_count_exactly"),
+    "global is layer-wise": (
+        "scopes",
+        "pieces = mask.split([s.numel() for s in scores.values()])",
+        "pieces = [keep_top(s, sparsity) for s in scores.values()]",
+        "test_laws.py::test_global_masks_are_torchs",
+    ),
+    "removed weights may return": ("scopes", "-torch.inf) for", "torch.inf) for", "test_laws.py::test_monotone"),
+    "largest go": ("scores", "w.detach().abs()", "-w.detach().abs()", "test_laws.py::test_layerwise_masks_are_torchs"),
+    "beta forgotten": (
+        "channels",
+        "if axis == 0:",
+        "if axis == 0 and not name.endswith('bias'):",
+        "test_laws.py::test_erasing_equals_removing",
+    ),
+    "a reader of the stem forgotten": (
+        "models",
+        'reads("layer1.0.conv1", "layer1.0.downsample.0")',
+        'reads("layer1.0.conv1")',
+        "test_laws.py::test_erasing_equals_removing",
+    ),
+    "silent channels on one side": (
+        "models",
+        "(outputs - inputs) // 2 :",
+        "0 :",
+        "test_measure_models.py::test_the_shortcut",
+    ),
+    "masks not held": (
+        "train",
+        "            weight.mul_(mask)",
+        "            pass",
+        "test_laws.py::test_removed_weights_stay",
+    ),
+    "momentum not resumed": (
+        "train",
+        'if f"momentum.{name}" in tensors:',
+        "if False:",
+        "test_train.py::test_batchnorm_and_log_are_resumed_too",
+    ),
+    "every epoch in the same order": (
+        "train",
+        "recipe.batch_size, seed * 10007 + epoch, recipe.flip",
+        "recipe.batch_size, seed * 10007, recipe.flip",
+        "test_train.py::test_each_epoch_has_its_own_order",
+    ),
+    "FLOPs for MACs": ("measure", "get_total_flops() // 2", "get_total_flops()", "test_laws.py::test_macs_by_hand"),
+    "mode not restored": (
+        "measure",
+        "model.train(training)",
+        "model.eval()",
+        "test_measure_models.py::test_evaluation_restores",
+    ),
+    "mirrored always": (
+        "data",
+        "device=device) < 0.5",
+        "device=device) < 1.5",
+        "test_train.py::test_batches_flip_and_shift",
+    ),
+    "code not in the key": (
+        "keys",
+        "parts |= {module: tree(module) for module in with_imports(thing.__module__)}",
+        "pass",
+        "test_trials.py::test_a_key_changes",
+    ),
+    "half a line spoils the next": ("trials", 'data = b"\\n" + data', "pass", "test_trials.py::test_half_a_line"),
+    "normal instead of Student": (
+        "claims",
+        "float(student.ppf(0.975, n - 1))",
+        "1.96",
+        "test_claims.py::test_interval_is_scipys",
+    ),
+    "not paired": (
+        "claims",
+        "return [at(more, k) - at(less, k) for k in both]",
+        "return [at(more, k) - at(less, both[i - 1]) for i, k in enumerate(both)]",
+        "test_claims.py::test_pairs_are_what_counts",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_caught(bug, tmp_path):
+    module, right, wrong, test = BUGS[bug]
+    shutil.copytree(ROOT / "course_utils", tmp_path / "course_utils", ignore=LEFT_OUT)
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=LEFT_OUT)
+    path = tmp_path / "course_utils" / f"{module}.py"
+    source = path.read_text(encoding="utf-8")
+    assert source.count(right) >= 1, f"the code has changed: plant {bug!r} anew"
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    file, name = test.split("::")
+    command = [*PYTEST, "--rootdir", str(tmp_path), f"tests/{file}", "-k", name]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_ADDOPTS": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    io = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL}
+    run = subprocess.run(command, cwd=tmp_path, env=environment, **io)
+    assert run.returncode == 1 and "1 failed" in run.stdout, run.stdout + run.stderr
