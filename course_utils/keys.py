@@ -10,7 +10,7 @@ import importlib.util
 import inspect
 import textwrap
 import zlib
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -32,6 +32,7 @@ def key_of(work: FunctionType, inputs: dict) -> str:
 def mention(name: str, thing: Any, work: FunctionType, parts: dict[str, str]) -> None:
     """Note in `parts` what `thing` is; follow functions to the names they use, and dicts to their items."""
     if isinstance(thing, FunctionType | type) and thing.__module__.startswith(PACKAGE):
+        parts[name] = thing.__qualname__
         parts |= {module: tree(module) for module in with_imports(thing.__module__)}
     elif isinstance(thing, FunctionType) and thing.__globals__ is work.__globals__:
         mention_function(thing, work, parts)
@@ -44,7 +45,9 @@ def mention(name: str, thing: Any, work: FunctionType, parts: dict[str, str]) ->
             mention(f"{name}[{item!r}]", value, work, parts)
     elif hasattr(thing, "checksum"):
         parts[name] = thing.checksum
-    elif is_dataclass(thing) or isinstance(thing, str | int | float | bool | tuple | list | None):
+    elif is_dataclass(thing):
+        mention(name, {field.name: getattr(thing, field.name) for field in fields(thing) if field.repr}, work, parts)
+    elif isinstance(thing, str | int | float | bool | tuple | list | None):
         parts[name] = repr(thing)
 
 

@@ -139,7 +139,7 @@ def test_sizes_of_a_notebook(path):
     code = [len(source.splitlines()) for source in cells(path, "code")]
     words = sum(len(source.split()) for source in cells(path, "markdown"))
     assert statistics.median(code) <= 6 and max(code) <= 25
-    assert 30 <= len(code) + len(cells(path, "markdown")) <= 85 and 1300 <= words <= 3000
+    assert 30 <= len(code) + len(cells(path, "markdown")) <= 60 and 1300 <= words <= 3000
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

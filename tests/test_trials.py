@@ -21,6 +21,7 @@ from course_utils.models import mlp
 from course_utils.profiles import SMOKE, grid, start
 from course_utils.scopes import globally
 from course_utils.scores import magnitude
+from course_utils.train import Recipe, constant, one_cycle
 from course_utils.trials import Trial, append, collect, read, select, stale, store
 
 ROOT = Path(__file__).parents[1]
@@ -70,6 +71,30 @@ def test_a_key_changes_with_everything_that_matters(monkeypatch):
     before = key_of(double, {"x": 1})
     monkeypatch.setitem(globals(), "factor", 3)
     assert key_of(double, {"x": 1}) != before
+
+
+recipe = Recipe(epochs=1)
+CHOICES = {"one": one_cycle}
+
+
+def trained(x):
+    return {"y": recipe.epochs * len(CHOICES)}
+
+
+def test_a_recipe_in_a_key_counts_by_its_content_and_a_function_by_its_name(monkeypatch):
+    base = key_of(trained, {"x": 1})
+    monkeypatch.setitem(globals(), "recipe", Recipe(epochs=1, schedule=constant))
+    other_schedule = key_of(trained, {"x": 1})
+    monkeypatch.setitem(globals(), "recipe", Recipe(epochs=1))
+    assert key_of(trained, {"x": 1}) == base != other_schedule
+    monkeypatch.setitem(CHOICES, "one", constant)
+    assert key_of(trained, {"x": 1}) != base
+
+
+def test_a_key_is_the_same_in_another_process():
+    code = "import sys; sys.path[:0] = ['tests', '.']; import test_trials as t; print(t.key_of(t.trained, {'x': 1}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == key_of(trained, {"x": 1})
 
 
 def test_comments_and_docstrings_do_not_change_a_key():

@@ -1,0 +1,43 @@
+"""A claim about a method must fail when the method is turned upside down: the notebooks run with negated scores."""
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+UPSIDE_DOWN = {
+    "00": """
+import course_utils.scores as upside_down
+from course_utils.scores import magnitude as upright
+upside_down.magnitude = lambda model, batches=(): {name: -score for name, score in upright(model, batches).items()}
+""",
+    "01": """
+import course_utils.measure as upside_down
+from course_utils.measure import outputs as upright
+upside_down.outputs = lambda *args, **options: -upright(*args, **options)
+""",
+}
+UPSIDE_DOWN["02"] = UPSIDE_DOWN["00"]
+
+
+@pytest.mark.parametrize("number", UPSIDE_DOWN)
+def test_negated_scores_are_refuted(number, tmp_path, monkeypatch):
+    path = next((ROOT / "notebooks").glob(f"{number}_*.ipynb"))
+    book = nbformat.read(path, as_version=4)
+    parameters = next(i for i, c in enumerate(book.cells) if "parameters" in c.metadata.get("tags", []))
+    patch = nbformat.v4.new_code_cell("profile = 'smoke'\n" + UPSIDE_DOWN[number])
+    book.cells.insert(parameters + 1, patch)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    shared = Path(os.environ.get("COURSE_CACHE") or ROOT / ".course") / "data"
+    if shared.is_dir():
+        (cache / "data").symlink_to(shared)
+    monkeypatch.setenv("COURSE_CACHE", str(cache))
+    NotebookClient(book, timeout=600, allow_errors=True, resources={"metadata": {"path": str(path.parent)}}).execute()
+    verdict = next(c for c in book.cells if "nbval-check-output" in c.metadata.get("tags", []))
+    text = "".join(output.get("text", "") for output in verdict.outputs)
+    assert re.search(r"(?<!not) refuted$", text, re.MULTILINE), text or "the verdict cell printed nothing"
