@@ -1,6 +1,7 @@
 """Where things lie, and how they are written: whole or not at all. Tensors become safetensors files, never pickles."""
 
 import os
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,11 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, **about: str) -> None:
             save_file(whole, part, metadata=about)
         except SafetensorError as error:
             raise unwritable(path, error) from error
+
+
+def crc(tensor: Tensor) -> int:
+    """A quick checksum of a tensor."""
+    return zlib.crc32(tensor.detach().cpu().contiguous().numpy())
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import inspect
 import textwrap
-import zlib
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +16,8 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from torch import Tensor, nn
+
+from course_utils.files import crc
 
 PACKAGE = "course_utils"
 
@@ -65,11 +66,6 @@ def global_names(code: CodeType) -> set[str]:
     """The global names that a function, and the functions inside it, use."""
     own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return own.union(*(global_names(c) for c in code.co_consts if isinstance(c, CodeType)))
-
-
-def crc(tensor: Tensor) -> int:
-    """A quick checksum of a tensor."""
-    return zlib.crc32(tensor.detach().cpu().contiguous().numpy())
 
 
 def stripped(source: str) -> str:

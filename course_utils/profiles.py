@@ -28,28 +28,28 @@ class Profile:
     bf16: bool
     compiled: bool
     parents: tuple[int, ...]  # seeds of the independently trained networks
+    controls: tuple[int, ...]  # seeds of the networks that are trained as a control
     first_epochs: int  # of the network that notebook 01 trains before your eyes
     sparsities: tuple[float, ...]  # of a one-shot sweep
     repair_images: int  # of a short fine-tuning
     repeats: int  # of a latency measurement
-    wide_blocks: tuple[int, ...]  # blocks of the full-width ResNet that notebook 00 times
     minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
     fresh: bool = field(default=False, repr=False)  # train the shipped networks anew (`--fresh`)
 
 
 SMOKE = Profile(
     name="smoke", dataset="solids", width=0.125, blocks=(1, 1, 1, 1), epochs=5, batch_size=50, lr=0.1, bf16=False,
-    compiled=False, parents=(0, 1, 2), first_epochs=2, sparsities=(0.8, 0.5), repair_images=1500, repeats=5,
-    wide_blocks=(3, 4, 6, 3),
+    compiled=False, parents=(0, 1, 2), controls=(0,), first_epochs=2, sparsities=(0.8, 0.5), repair_images=1500,
+    repeats=5,
 )  # fmt: skip
 LAPTOP = replace(
-    SMOKE, name="laptop", first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
+    SMOKE, name="laptop", controls=(0, 1, 2), first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
     repair_images=4000, repeats=15,
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
-    compiled=True, parents=(0, 1, 2), first_epochs=80, sparsities=(*LAPTOP.sparsities, 0.98), repeats=30,
-    wide_blocks=(3, 4, 6, 3), repair_images=45_000,
+    compiled=True, parents=(0, 1, 2), controls=(0, 1, 2), first_epochs=80, sparsities=(*LAPTOP.sparsities, 0.98),
+    repeats=30, repair_images=45_000,
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from course_utils.data import Split, batches
-from course_utils.files import load_tensors, save_tensors
+from course_utils.files import crc, load_tensors, save_tensors
 from course_utils.masks import Masks, fitting
 from course_utils.measure import accuracy
 from course_utils.progress import counted
@@ -82,7 +82,7 @@ def train(
 ) -> list[dict]:
     """Train `model` in place and return one record per epoch; with a `checkpoint`, go on from the latest one."""
     optimizer = sgd(model, recipe)
-    run = sha256(f"{recipe.words()} {seed} {len(split)} {split.labels.sum()} {type(model)}".encode()).hexdigest()[:16]
+    run = fingerprint(model, split, recipe, seed)
     log = restore(model, optimizer, checkpoint, run) if checkpoint else []
     forward = torch.compile(model) if recipe.compiled else model
     model.train()
@@ -96,6 +96,13 @@ def train(
         if checkpoint:
             keep(model, optimizer, log, checkpoint, run)
     return log
+
+
+def fingerprint(model: nn.Module, split: Split, recipe: Recipe, seed: int) -> str:
+    """What tells this run from every other: recipe, seed, data, and the shapes of the network."""
+    shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
+    pieces = (recipe.words(), seed, shapes, crc(split.labels), crc(split.images))
+    return sha256(repr(pieces).encode()).hexdigest()[:16]
 
 
 def one_epoch(
