@@ -44,7 +44,7 @@ def start_lab(folder: Path, port: int) -> subprocess.Popen:
 def run_all(page: Page, path: Path, minutes: float = 6) -> None:
     """Run > Run All Cells; then wait until the saved file holds an execution count for every code cell."""
     page.wait_for_selector(".jp-Notebook", timeout=60_000)
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=60_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)  # earlier, Run asks for a kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     end = time.monotonic() + 60 * minutes
@@ -52,7 +52,7 @@ def run_all(page: Page, path: Path, minutes: float = 6) -> None:
         time.sleep(3)
         page.keyboard.press("Control+s")
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if all(c.get("execution_count") for c in cells if c["cell_type"] == "code" and c["source"]):
+        if errors(path) or all(c.get("execution_count") for c in cells if c["cell_type"] == "code" and c["source"]):
             return
     page.screenshot(path="not-finished.png")
     raise SystemExit("not all cells were run in time: see not-finished.png")
