@@ -1,7 +1,7 @@
 """Open a notebook in JupyterLab in a real browser, run all cells, save, and take pictures: what a learner would see.
 
 `python tests/browser.py 02 FOLDER` needs `pip install playwright` and Chromium (here /usr/bin/chromium, or $CHROMIUM).
-It works on a copy of the notebooks, with profile smoke, and fails if a cell fails. It tells what the page asked the web.
+It works on a copy of the notebooks, with profile smoke, and fails if a cell fails; it says what the page asked the web.
 """
 
 import json
