@@ -41,6 +41,16 @@ def start_lab(folder: Path, port: int) -> subprocess.Popen:
     raise SystemExit("JupyterLab did not start")
 
 
+def saved(path: Path) -> list[dict]:
+    """The code cells of the file; while JupyterLab is writing it, wait."""
+    while True:
+        try:
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            return [c for c in cells if c["cell_type"] == "code" and c["source"]]
+        except ValueError:
+            time.sleep(0.2)
+
+
 def run_all(page: Page, path: Path, minutes: float = 6) -> None:
     """Run > Run All Cells; then wait until the saved file holds an execution count for every code cell."""
     page.wait_for_selector(".jp-Notebook", timeout=60_000)
@@ -51,8 +61,7 @@ def run_all(page: Page, path: Path, minutes: float = 6) -> None:
     while time.monotonic() < end:
         time.sleep(3)
         page.keyboard.press("Control+s")
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if errors(path) or all(c.get("execution_count") for c in cells if c["cell_type"] == "code" and c["source"]):
+        if errors(path) or all(c.get("execution_count") for c in saved(path)):
             return
     page.screenshot(path="not-finished.png")
     raise SystemExit("not all cells were run in time: see not-finished.png")
@@ -60,7 +69,7 @@ def run_all(page: Page, path: Path, minutes: float = 6) -> None:
 
 def errors(path: Path) -> list[str]:
     """The errors that the saved notebook shows."""
-    outputs = [o for c in json.loads(path.read_text(encoding="utf-8"))["cells"] for o in c.get("outputs", [])]
+    outputs = [o for c in saved(path) for o in c["outputs"]]
     return [f"{o['ename']}: {o['evalue']}" for o in outputs if o["output_type"] == "error"]
 
 
@@ -101,9 +110,7 @@ def main() -> None:
             browser.close()
     finally:
         server.terminate()
-    counts = [
-        c["execution_count"] for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"
-    ]
+    counts = [c["execution_count"] for c in saved(path)]
     print(f"{source.name}: {len(counts)} cells, run in order: {counts == sorted(counts)}")
     print(f"errors: {errors(path)}; asked of the web: {asked}")
     raise SystemExit(bool(errors(path)))
