@@ -100,10 +100,14 @@ def at(values: dict | float, key: object) -> float:
 
 def ledger(verdicts: list[Verdict]) -> None:
     """Show the verdicts as a table, and leave them in the notebook for machines to read."""
-    cells = [f"<td>{html.escape(v.sentence)}</td><td><b>{v.verdict}</b></td><td>{v.detail}</td>" for v in verdicts]
-    rows = "".join(f"<tr><th scope='row'>{v.id}</th>{cell}</tr>" for v, cell in zip(verdicts, cells, strict=True))
-    head = "".join(f"<th scope='col'>{title}</th>" for title in ("id", "sentence", "verdict", "measured"))
-    table = f"<table style='text-align:left'><caption>Claims and questions</caption><tr>{head}</tr>{rows}</table>"
+    left = "style='text-align:left'"
+    rows = ""
+    for v in verdicts:
+        values = (html.escape(v.sentence), f"<b>{v.verdict}</b>", html.escape(v.detail))
+        head = f"<th scope='row' style='white-space:nowrap'>{v.id}</th>"
+        rows += f"<tr>{head}{''.join(f'<td {left}>{value}</td>' for value in values)}</tr>"
+    head = "".join(f"<th scope='col' {left}>{title}</th>" for title in ("id", "sentence", "verdict", "measured"))
+    table = f"<table><caption>Claims and questions</caption><tr>{head}</tr>{rows}</table>"
     plain = "\n".join(f"{v.id} {v.verdict}: {v.sentence} ({v.detail})" for v in verdicts)
     records = [asdict(v) for v in verdicts]
     display({"text/html": table, "text/plain": plain, "application/vnd.course.claims+json": records}, raw=True)

@@ -19,7 +19,8 @@ def trials(cats, dogs):
 
 
 def test_interval_is_scipys():
-    values = [random.Random(1).gauss(0, 1) for _ in range(5)]
+    source = random.Random(1)
+    values = [source.gauss(0, 1) for _ in range(5)]
     low, high = scipy.stats.t.interval(0.95, 4, loc=sum(values) / 5, scale=scipy.stats.sem(values))
     mean, half = interval(values)
     assert (mean - half, mean + half) == pytest.approx((low, high))
