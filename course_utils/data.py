@@ -74,11 +74,14 @@ def batches(split: Split, size: int, seed: int | None = None, flip: bool = False
     """Pairs (x, y) of normalised images and labels; with a `seed` shuffled, and flipped and shifted at random."""
     if len(split) == 0:
         raise ValueError("this split is empty: there is nothing to make batches of")
-    random = None if seed is None else torch.Generator(split.images.device).manual_seed(seed)
-    order = torch.arange(len(split)) if random is None else torch.randperm(len(split), generator=random)
+    device = split.images.device
+    random = None if seed is None else torch.Generator(device).manual_seed(seed)
+    order = torch.arange(len(split), device=device)
+    if random is not None:
+        order = torch.randperm(len(split), generator=random, device=device)
     scale = (255 * split.std).view(-1, 1, 1)
     centre = (255 * split.mean).view(-1, 1, 1)
-    for chosen in order.to(split.images.device).split(size):
+    for chosen in order.split(size):
         images = split.images[chosen]
         if random is not None and (flip or shift):
             images = jiggle(images, flip, shift, random)

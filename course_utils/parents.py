@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from course_utils.checkpoints import load_state
 from course_utils.data import Data, solids
 from course_utils.files import ROOT, cache_root, load_tensors, locked, save_tensors
 from course_utils.keys import key_of
 from course_utils.measure import accuracy
 from course_utils.models import resnet50
 from course_utils.profiles import Profile, start
-from course_utils.train import Recipe, load_state, train
+from course_utils.train import Recipe, train
 from course_utils.trials import where
 
 SHIPPED = ROOT / "course_utils" / "networks"

@@ -52,7 +52,7 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "test_laws.py::test_removed_weights_stay",
     ),
     "momentum not resumed": (
-        "train",
+        "checkpoints",
         'if f"momentum.{name}" in tensors:',
         "if False:",
         "test_train.py::test_batchnorm_and_log_are_resumed_too",

@@ -14,10 +14,11 @@ import torch
 from conftest import generic
 from torch import nn
 
+from course_utils.checkpoints import best, latest, load_state
 from course_utils.data import batches, digits
 from course_utils.measure import accuracy
 from course_utils.models import mlp, resnet50
-from course_utils.train import Recipe, best, constant, latest, load_state, one_cycle, train
+from course_utils.train import Recipe, constant, one_cycle, train
 
 SMALL = (64, 40, 10)
 RECIPE = Recipe(epochs=4, batch_size=50, lr=0.1, flip=False, shift=0)

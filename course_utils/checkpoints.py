@@ -1,0 +1,75 @@
+"""Checkpoints: the latest and the best epoch of a run as files, and the way back from them, bit for bit."""
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from course_utils.data import Split
+from course_utils.files import crc, load_tensors, save_tensors
+
+
+def fingerprint(model: nn.Module, split: Split, recipe: str, seed: int) -> str:
+    """What tells this run from every other: recipe, seed, data, and the shapes of the network."""
+    shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
+    pieces = (recipe, seed, shapes, crc(split.labels), crc(split.images))
+    return sha256(repr(pieces).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def told(epoch: int, epochs: int, checkpoint: Path | None) -> Generator[None]:
+    """Turn an interrupt into a sentence that says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"{latest(checkpoint)} holds epoch {epoch}; run again to go on" if checkpoint else "nothing was kept"
+        raise KeyboardInterrupt(f"stopped in epoch {epoch + 1} of {epochs}: {kept}") from None
+
+
+def latest(checkpoint: Path) -> Path:
+    """The file with the most recent epoch."""
+    return checkpoint.with_name(checkpoint.name + ".latest.safetensors")
+
+
+def best(checkpoint: Path) -> Path:
+    """The file with the epoch that did best on the validation split."""
+    return checkpoint.with_name(checkpoint.name + ".best.safetensors")
+
+
+def keep(model: nn.Module, optimizer: torch.optim.SGD, log: list[dict], checkpoint: Path, run: str) -> None:
+    """Write the latest checkpoint and, when this epoch is the best so far, the best one."""
+    state = {f"model.{name}": t for name, t in model.state_dict().items()}
+    momentum = {f"momentum.{name}": optimizer.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
+    state |= {name: t for name, t in momentum.items() if t is not None}
+    about = {"run": run, "log": json.dumps(log)}
+    save_tensors(state, latest(checkpoint), **about)
+    if log[-1].get("val_accuracy", 0) >= max(record.get("val_accuracy", 0) for record in log):
+        save_tensors(state, best(checkpoint), **about)
+
+
+def restore(model: nn.Module, optimizer: torch.optim.SGD, checkpoint: Path, run: str) -> list[dict]:
+    """Bring model and momentum back to the latest checkpoint, if there is one; returns its log."""
+    if not latest(checkpoint).exists():
+        return []
+    tensors, about = load_tensors(latest(checkpoint))
+    if about.get("run") != run:
+        raise ValueError(f"{latest(checkpoint)} belongs to another run (recipe, seed or data differ): delete it")
+    load_state(model, {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}, checkpoint)
+    for name, p in model.named_parameters():
+        if f"momentum.{name}" in tensors:
+            optimizer.state[p]["momentum_buffer"] = tensors[f"momentum.{name}"].to(p.device)
+    return json.loads(about["log"])
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], source: object) -> None:
+    """Strictly load `state`; weights of another network are refused in one sentence."""
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    other = {name: tuple(t.shape) for name, t in state.items()}
+    if own != other:
+        name = next(n for n in [*own, *other] if own.get(n) != other.get(n))
+        raise ValueError(f"{source} holds another network: {name} is {own.get(name)} here and {other.get(name)} there")
+    model.load_state_dict(state)
