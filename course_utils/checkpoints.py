@@ -67,8 +67,9 @@ def restore(model: nn.Module, optimizer: torch.optim.SGD, checkpoint: Path, run:
 
 def load_state(model: nn.Module, state: dict[str, Tensor], source: object) -> None:
     """Strictly load `state`; weights of another network are refused in one sentence."""
-    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    other = {name: tuple(t.shape) for name, t in state.items()}
+    counters = "num_batches_tracked"  # BatchNorm's, which older files do not have
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items() if not name.endswith(counters)}
+    other = {name: tuple(t.shape) for name, t in state.items() if not name.endswith(counters)}
     if own != other:
         name = next(n for n in [*own, *other] if own.get(n) != other.get(n))
         raise ValueError(f"{source} holds another network: {name} is {own.get(name)} here and {other.get(name)} there")
