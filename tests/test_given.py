@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from course_utils import plots, preflight, progress
-from course_utils.profiles import grid
 from course_utils.progress import clock, counted, line
 from course_utils.trials import Trial
 
