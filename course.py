@@ -217,8 +217,8 @@ def run(argv):
     smoke, books = args.profile == "smoke", chosen(args.only)
     words = [word for parameter in args.parameters for word in ("-p", known(parameter, books))]
     words += ["--prepare", "--profile", args.profile, "--jobs", args.jobs or (TWO if smoke else 1)]
-    extra = {"HF_HUB_OFFLINE": "1"} if smoke else {}
-    extra |= {"COURSE_FRESH": "1"} if args.fresh else {}
+    extra = {"COURSE_QUIET": "1"} | ({"HF_HUB_OFFLINE": "1"} if smoke else {})
+    extra |= {"COURSE_FRESH": str(time.time())} if args.fresh else {}
     extra |= {"COURSE_MINUTES": str(args.minutes)} if args.minutes else {}
     return inside("-m", "course_utils.batch", *words, *books, **extra)
 
@@ -234,6 +234,7 @@ def test(argv):
     words += ["-k", " or ".join(path.stem for path in chosen(args.only))] if args.only else []
     with tempfile.TemporaryDirectory(prefix="course-test-", ignore_cleanup_errors=True) as cache:
         extra = {"COURSE_CACHE": cache, "HF_HUB_OFFLINE": "1", "COURSE_MINUTES": None, "COURSE_FRESH": None}
+        extra |= {"COURSE_QUIET": "1"}
         return inside("-m", "course_utils.sources", "prepare", **extra) or inside(
             "-m", "pytest", "tests", *words, *rest, **extra
         )

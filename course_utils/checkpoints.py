@@ -14,9 +14,10 @@ from course_utils.files import crc, load_tensors, save_tensors
 
 
 def fingerprint(model: nn.Module, split: Split, recipe: str, seed: int) -> str:
-    """What tells this run from every other: recipe, seed, data, and the shapes of the network."""
+    """What tells this run from every other: recipe, seed, data, and the network that it starts from."""
     shapes = [(name, tuple(p.shape)) for name, p in model.named_parameters()]
-    pieces = (recipe, seed, shapes, crc(split.labels), crc(split.images))
+    weights = [crc(t) for t in model.state_dict().values()]
+    pieces = (recipe, seed, shapes, weights, crc(split.labels), crc(split.images))
     return sha256(repr(pieces).encode()).hexdigest()[:16]
 
 
@@ -26,7 +27,9 @@ def told(epoch: int, epochs: int, checkpoint: Path | None) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = f"{latest(checkpoint)} holds epoch {epoch}; run again to go on" if checkpoint else "nothing was kept"
+        kept = "nothing was kept"
+        if checkpoint and epoch:
+            kept = f"{latest(checkpoint)} holds epoch {epoch}; run again to go on"
         raise KeyboardInterrupt(f"stopped in epoch {epoch + 1} of {epochs}: {kept}") from None
 
 
@@ -46,9 +49,9 @@ def keep(model: nn.Module, optimizer: torch.optim.SGD, log: list[dict], checkpoi
     momentum = {f"momentum.{name}": optimizer.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
     state |= {name: t for name, t in momentum.items() if t is not None}
     about = {"run": run, "log": json.dumps(log)}
-    save_tensors(state, latest(checkpoint), **about)
     if log[-1].get("val_accuracy", 0) >= max(record.get("val_accuracy", 0) for record in log):
-        save_tensors(state, best(checkpoint), **about)
+        save_tensors(state, best(checkpoint), **about)  # first, so that a kill in between repeats this epoch
+    save_tensors(state, latest(checkpoint), **about)
 
 
 def restore(model: nn.Module, optimizer: torch.optim.SGD, checkpoint: Path, run: str) -> list[dict]:
@@ -56,12 +59,14 @@ def restore(model: nn.Module, optimizer: torch.optim.SGD, checkpoint: Path, run:
     if not latest(checkpoint).exists():
         return []
     tensors, about = load_tensors(latest(checkpoint))
-    if about.get("run") != run:
-        raise ValueError(f"{latest(checkpoint)} belongs to another run (recipe, seed or data differ): delete it")
+    if about.get("run") != run or "log" not in about:
+        raise ValueError(
+            f"{latest(checkpoint)} belongs to another run (recipe, seed, data or starting weights differ): delete it"
+        )
     load_state(model, {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}, checkpoint)
     for name, p in model.named_parameters():
         if f"momentum.{name}" in tensors:
-            optimizer.state[p]["momentum_buffer"] = tensors[f"momentum.{name}"].to(p.device)
+            optimizer.state[p]["momentum_buffer"] = tensors[f"momentum.{name}"].to(p.device, copy=True)
     return json.loads(about["log"])
 
 

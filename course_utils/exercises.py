@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from IPython.display import Code, display
 from torch import Tensor
@@ -42,9 +43,10 @@ def reveal(guess: float | None, measured: float, unit: str = "") -> None:
 
 def same(a: Any, b: Any) -> bool:
     """Equal values: tensors by content (to rounding), dicts and sequences item by item."""
+    a, b = (torch.as_tensor(v) if isinstance(v, np.ndarray) else v for v in (a, b))
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         alike = a.shape == b.shape and a.dtype.is_floating_point == b.dtype.is_floating_point
-        return alike and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6)
+        return bool(alike) and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
@@ -58,7 +60,7 @@ def outcome(function: Callable, case: tuple) -> Any:
     """What `function` makes of a copy of `case`; an error counts as an outcome too."""
     try:
         return function(*copy.deepcopy(case))
-    except Exception as error:  # whatever a learner's code raises is an answer, and gets a sentence
+    except (Exception, SystemExit) as error:  # whatever a learner's code raises is an answer, and gets a sentence
         return f"{type(error).__name__}: {error}"
 
 

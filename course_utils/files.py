@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -63,6 +64,7 @@ def locked(path: Path) -> Generator[None]:
 def save_tensors(tensors: dict[str, Tensor], path: Path, **about: str) -> None:
     """Write `tensors` and some words `about` them to one safetensors file."""
     whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    about["crc"] = repr(sorted((name, crc(t)) for name, t in whole.items()))
     with new_file(path) as part:
         try:
             save_file(whole, part, metadata=about)
@@ -72,7 +74,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, **about: str) -> None:
 
 def crc(tensor: Tensor) -> int:
     """A quick checksum of a tensor."""
-    return zlib.crc32(tensor.detach().cpu().contiguous().numpy())
+    return zlib.crc32(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -81,6 +83,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"there is no file {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            about = file.metadata() or {}
+        sums = about.pop("crc", None)
+        if sums and sums != repr(sorted((name, crc(t)) for name, t in tensors.items())):
+            raise SafetensorError("its checksums do not fit")
+        return tensors, about
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated, corrupt or no safetensors file ({error}): delete it") from error

@@ -10,11 +10,13 @@ import importlib.util
 import inspect
 import textwrap
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from course_utils.files import crc
@@ -31,35 +33,67 @@ def key_of(work: FunctionType, inputs: dict) -> str:
 
 
 def mention(name: str, thing: Any, work: FunctionType, parts: dict[str, str]) -> None:
-    """Note in `parts` what `thing` is; follow functions to the names they use, and dicts to their items."""
-    if isinstance(thing, FunctionType | type) and thing.__module__.startswith(PACKAGE):
-        parts[name] = thing.__qualname__
-        parts |= {module: tree(module) for module in with_imports(thing.__module__)}
-    elif isinstance(thing, FunctionType) and thing.__globals__ is work.__globals__:
-        mention_function(thing, work, parts)
+    """Note in `parts` what `thing` is; follow functions, modules and containers to what they hold."""
+    if isinstance(thing, FunctionType | type | ModuleType) and course_module(thing):
+        parts[name] = getattr(thing, "__qualname__", thing.__name__)
+        parts |= {module: tree(module) for module in with_imports(course_module(thing))}
+    elif isinstance(thing, FunctionType | type) and thing.__module__ == work.__module__:
+        mention_definition(name, thing, work, parts)
+    elif isinstance(thing, FunctionType | type | ModuleType | BuiltinFunctionType):
+        parts[name] = f"{getattr(thing, '__module__', '')} {thing.__name__}"  # of another library
     elif isinstance(thing, nn.Module):
-        parts[name] = repr([(n, crc(t)) for n, t in thing.state_dict().items()])
-    elif isinstance(thing, Tensor):
-        parts[name] = str(crc(thing))
-    elif isinstance(thing, dict):
-        for item, value in thing.items():
-            mention(f"{name}[{item!r}]", value, work, parts)
+        parts[name] = repr((str(thing), [(n, crc(t)) for n, t in thing.state_dict().items()]))
+        mention(f"type({name})", type(thing), work, parts)
+    elif isinstance(thing, Tensor | np.ndarray):
+        parts[name] = str(crc(torch.as_tensor(thing)))
     elif hasattr(thing, "checksum"):
         parts[name] = thing.checksum
-    elif is_dataclass(thing):
-        mention(name, {field.name: getattr(thing, field.name) for field in fields(thing) if field.repr}, work, parts)
-    elif isinstance(thing, str | int | float | bool | tuple | list | None):
+    elif isinstance(thing, str | int | float | complex | bytes | Path | torch.device | torch.dtype | None):
         parts[name] = repr(thing)
+    else:
+        for item, value in contents(name, thing).items():
+            mention(f"{name}[{item!r}]", value, work, parts)
 
 
-def mention_function(function: FunctionType, work: FunctionType, parts: dict[str, str]) -> None:
-    """A function of the notebook: its own syntax tree, and whatever it takes from the notebook's names."""
-    if function.__qualname__ in parts:
+def contents(name: str, thing: Any) -> dict:
+    """What is inside a container, item by item; refuses what cannot be looked into."""
+    if isinstance(thing, dict):
+        return {"": len(thing)} | thing
+    if isinstance(thing, list | tuple):
+        return {"": len(thing)} | dict(enumerate(thing))
+    if isinstance(thing, set | frozenset):
+        return dict(enumerate(sorted(thing, key=repr)))
+    if isinstance(thing, partial):
+        return {"function": thing.func, "args": thing.args, "keywords": thing.keywords}
+    if is_dataclass(thing):
+        return {field.name: getattr(thing, field.name) for field in fields(thing) if field.repr}
+    raise ValueError(f"{name} is a {type(thing).__name__}: nobody can tell whether it changed; make it in the function")
+
+
+def course_module(thing: Any) -> str:
+    """The course module that `thing` is or comes from, if any."""
+    module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__
+    return module if module.startswith(PACKAGE) else ""
+
+
+def mention_definition(name: str, thing: Any, work: FunctionType, parts: dict[str, str]) -> None:
+    """A function or class of the notebook: its own syntax tree, and whatever it takes from the notebook's names."""
+    if name in parts:
         return
-    parts[function.__qualname__] = stripped(textwrap.dedent(inspect.getsource(function)))
-    outside = {name: function.__globals__.get(name) for name in global_names(function.__code__)}
-    for name, value in (outside | dict(inspect.getclosurevars(function).nonlocals)).items():
-        mention(name, value, work, parts)
+    if thing.__name__ == "<lambda>":
+        raise ValueError(f"{name} is a lambda: give it a name with def, so that a change of it can be seen")
+    inner = (
+        [thing] if isinstance(thing, FunctionType) else [f for f in vars(thing).values() if isinstance(f, FunctionType)]
+    )
+    parts[name] = "\n".join(stripped(textwrap.dedent(inspect.getsource(f))) for f in inner)
+    for function in inner:
+        for used in global_names(function.__code__):
+            if used in function.__globals__:
+                mention(used, function.__globals__[used], work, parts)
+        defaults = {"defaults": function.__defaults__, "keywords": function.__kwdefaults__}
+        for inside, value in (defaults | dict(inspect.getclosurevars(function).nonlocals)).items():
+            if value is not thing:
+                mention(f"{name}.{inside}", value, work, parts)
 
 
 def global_names(code: CodeType) -> set[str]:

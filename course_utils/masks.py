@@ -27,7 +27,7 @@ def keep_all(model: nn.Module) -> Masks:
 def apply_masks(model: nn.Module, masks: Masks) -> None:
     """w ← w · mask: set the removed weights of `model` to zero, in place."""
     for name, weight in fitting(model, masks).items():
-        weight.mul_(masks[name].to(weight.device))
+        weight.masked_fill_(~masks[name].to(weight.device), 0)
 
 
 def fitting(model: nn.Module, masks: Masks) -> dict[str, nn.Parameter]:

@@ -64,7 +64,7 @@ def macs(model: nn.Module, example: Tensor) -> int:
 
 def size_on_disk(model: nn.Module, zipped: bool = False) -> int:
     """Bytes of the model as a safetensors file; `zipped` shows what a compressor makes of its zeros."""
-    data = save({name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()})
+    data = save({name: t.detach().cpu().contiguous() + 0 for name, t in model.state_dict().items()})  # -0 + 0 is 0
     return len(zlib.compress(data, 1)) if zipped else len(data)
 
 
@@ -79,7 +79,7 @@ class Latency:
 
 def latency(models: dict[str, nn.Module], example: Tensor, repeats: int = 15) -> dict[str, Latency]:
     """Time each model on `example` with one thread: warm up, then take turns, so that a busy moment hits all alike."""
-    example = pixels_last(example)
+    example = pixels_last(example) if example.ndim == 4 else example
     times: dict[str, list[float]] = {name: [] for name in models}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -97,7 +97,7 @@ def latency(models: dict[str, nn.Module], example: Tensor, repeats: int = 15) ->
 
 def one_pass(model: nn.Module, example: Tensor) -> float:
     """Seconds of one forward pass; waits for a GPU to finish."""
-    wait = torch.cuda.synchronize if example.is_cuda else lambda: None
+    wait = torch.accelerator.synchronize if example.device.type != "cpu" else lambda: None
     with evaluating(model):
         wait()
         began = time.perf_counter()

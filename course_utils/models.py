@@ -17,6 +17,13 @@ def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
 
 
+def channels(full: int, width: float) -> int:
+    """How many channels are left of `full` ones at this width."""
+    if round(full * width) < 1:
+        raise ValueError(f"width {width} leaves no channel of {full}")
+    return round(full * width)
+
+
 def writes(*layers: str) -> Group:
     """What belongs to the outputs of these (convolution, BatchNorm) pairs: 'conv1 bn1' -> {'conv1.weight': 0, …}."""
     group: Group = {}
@@ -63,7 +70,7 @@ class ResNet(nn.Module):
 
     def __init__(self, classes: int, width: float, blocks: tuple[int, ...]):
         super().__init__()
-        stem = inputs = round(64 * width)
+        stem = inputs = channels(64, width)
         self.conv1, self.bn1 = conv(3, stem, 3), nn.BatchNorm2d(stem)
         for stage, count in enumerate(blocks, 1):
             inner = stem * 2 ** (stage - 1)
@@ -133,7 +140,8 @@ class ResNetCifar(nn.Module):
         super().__init__()
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"the depth of a CIFAR ResNet is 6 n + 2 (20, 32, 44, 56, …), not {depth}")
-        widths = [round(width * w) for w in (16, 16, 32, 64)]
+        stem = channels(16, width)
+        widths = [stem, stem, 2 * stem, 4 * stem]
         self.blocks = depth // 6
         self.conv1, self.bn1 = conv(3, widths[0], 3), nn.BatchNorm2d(widths[0])
         for stage in (1, 2, 3):
@@ -175,9 +183,9 @@ class VGG(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 3
-        for channels, count in zip((64, 128, 256, 512, 512), blocks, strict=True):
+        for full, count in zip((64, 128, 256, 512, 512), blocks, strict=True):
             for _ in range(count):
-                outputs = round(channels * width)
+                outputs = channels(full, width)
                 layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
                 inputs = outputs
             layers.append(nn.MaxPool2d(2))
@@ -244,7 +252,7 @@ def deit(classes: int, size: int, patch: int, width: float, depth: int, heads: i
     """A vision transformer from timm; `width` scales the channels of each head, not the number of heads."""
     from timm.models.vision_transformer import VisionTransformer
 
-    channels = heads * round(64 * width)
+    embedding = heads * channels(64, width)
     return VisionTransformer(
-        img_size=size, patch_size=patch, embed_dim=channels, depth=depth, num_heads=heads, num_classes=classes
+        img_size=size, patch_size=patch, embed_dim=embedding, depth=depth, num_heads=heads, num_classes=classes
     )

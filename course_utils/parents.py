@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from course_utils.checkpoints import load_state
+from course_utils.checkpoints import best, latest, load_state
 from course_utils.data import Data, solids
 from course_utils.files import ROOT, cache_root, load_tensors, locked, save_tensors
 from course_utils.keys import key_of
@@ -62,15 +63,26 @@ def trained(model: nn.Module, sizes: Profile, data: Data, seed: int) -> Path:
     """Train `model`, unless this very network was trained before; returns its file."""
     recipe = baseline_recipe(sizes)
     shape = {"width": sizes.width, "blocks": sizes.blocks}
-    key = key_of(train, shape | {"recipe": recipe.words(), "seed": seed, "data": data.checksum})
+    inputs = shape | {"recipe": recipe.words(), "seed": seed, "data": data.checksum, "network": key_of(resnet50, {})}
+    key = key_of(train, inputs)
     place = cache_root() / "networks" / f"{data.name}-{seed}-{key}.safetensors"
     with locked(place):
-        if not place.is_file():
-            log = train(model, data.train, recipe, seed, val=data.val, checkpoint=place.with_suffix(""))
+        checkpoint = place.with_suffix("")
+        if not place.is_file() or place.stat().st_mtime < sizes.fresh:
+            forget(checkpoint, before=sizes.fresh)
+            log = train(model, data.train, recipe, seed, val=data.val, checkpoint=checkpoint)
             about = {"version": VERSION, "width": str(sizes.width), "blocks": str(sizes.blocks)}
             about |= {"data": data.checksum, "recipe": recipe.words(), "log": json.dumps(log)}
             save_tensors(model.state_dict(), place, **about)
+            forget(checkpoint)
     return place
+
+
+def forget(checkpoint: Path, before: float = float("inf")) -> None:
+    """Remove a run's checkpoints, if they were made `before` a moment."""
+    for file in (latest(checkpoint), best(checkpoint)):
+        if file.is_file() and file.stat().st_mtime < before:
+            file.unlink()
 
 
 def training_log(sizes: Profile, data: Data, seed: int) -> list[dict]:
@@ -83,7 +95,7 @@ def training_log(sizes: Profile, data: Data, seed: int) -> list[dict]:
 
 def main() -> None:
     """Train the shipped networks anew and write them with the record of their training (for the course's authors)."""
-    sizes = replace(start("smoke"), fresh=True)
+    sizes = replace(start("smoke"), fresh=time.time())
     data, records = solids(), []
     SHIPPED.mkdir(exist_ok=True)
     for seed in sizes.parents:

@@ -82,7 +82,7 @@ def curves(axes: Axes, trials: Iterable[Trial], x: str, y: str, by: str) -> None
     axes.legend()
 
 
-def contact_sheet(images: Tensor, titles: Iterable[str], columns: int = 10, alt: str = "") -> None:
+def contact_sheet(images: Tensor, titles: Iterable[str], columns: int, alt: str) -> None:
     """A grid of pictures with a title each."""
     titles = list(titles)
     rows = -(-len(titles) // columns)

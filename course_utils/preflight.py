@@ -48,7 +48,10 @@ def disk() -> Finding:
 def embedded() -> Finding:
     """The data that need no network, and the three networks that come with the course."""
     sizes, began = start("smoke"), time.perf_counter()
-    data = solids()
+    try:
+        data = solids()
+    except (OSError, ValueError) as error:
+        return False, "data", str(error)
     missing = [seed for seed in sizes.parents if shipped(sizes, data, seed) is None]
     if missing:
         return False, "data", f"the shipped networks {missing} are absent from {SHIPPED}: get the course anew"

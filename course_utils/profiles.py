@@ -34,7 +34,7 @@ class Profile:
     repair_images: int  # of a short fine-tuning
     repeats: int  # of a latency measurement
     minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
-    fresh: bool = field(default=False, repr=False)  # train the shipped networks anew (`--fresh`)
+    fresh: float = field(default=0.0, repr=False)  # networks made before this moment are trained anew (`--fresh`)
 
 
 SMOKE = Profile(
@@ -60,7 +60,7 @@ def start(name: str) -> Profile:
         raise ValueError(f"there is no profile {name!r}: choose one of {', '.join(PROFILES)}")
     torch.set_num_threads(1)
     minutes = float(os.environ.get("COURSE_MINUTES") or "inf")
-    return replace(PROFILES[name], minutes=minutes, fresh=os.environ.get("COURSE_FRESH") == "1")
+    return replace(PROFILES[name], minutes=minutes, fresh=float(os.environ.get("COURSE_FRESH") or 0))
 
 
 def choose(options: dict[str, Option], name: str) -> Option:

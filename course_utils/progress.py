@@ -14,7 +14,7 @@ def watched() -> bool:
     """Does a person look on? (In a terminal or in JupyterLab, but not in a batch run.)"""
     if os.environ.get("COURSE_QUIET") or os.environ.get("CI"):
         return False
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
 
 
 def clock(seconds: float) -> str:

@@ -19,8 +19,9 @@ def keep_top(scores: Tensor, sparsity: float) -> Tensor:
     gone = round(fraction(sparsity) * len(flat))
     cut = smallest(flat, gone)
     mask = flat > cut
+    below = int((flat < cut).sum())
     equal = (flat == cut).nonzero().flatten()
-    mask[equal[gone - (len(flat) - int(mask.sum()) - len(equal)) :]] = True
+    mask[equal[gone - below :]] = True  # of the ties at the cut, the first ones go
     return mask.view_as(scores)
 
 
@@ -32,9 +33,9 @@ def smallest(flat: Tensor, k: int) -> float:
         raise ValueError("some scores are NaN: a criterion has to give every weight a number")
     if k == 0:
         return -torch.inf
-    if flat.is_cuda or flat.dtype not in (torch.float32, torch.float64):
-        return flat.float().sort().values[k - 1].item()
-    return np.partition(flat.numpy(), k - 1)[k - 1].item()
+    if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+        return np.partition(flat.numpy(), k - 1)[k - 1].item()
+    return flat.sort().values[k - 1].item()
 
 
 def fraction(sparsity: float) -> float:
@@ -51,6 +52,8 @@ def layerwise(scores: Scores, sparsity: float) -> Masks:
 
 def globally(scores: Scores, sparsity: float) -> Masks:
     """All weights of the network compete with each other."""
+    if not scores:
+        raise ValueError("there are no scores to choose from")
     mask = keep_top(torch.cat([s.flatten() for s in scores.values()]), sparsity)
     pieces = mask.split([s.numel() for s in scores.values()])
     return {name: piece.view_as(s) for (name, s), piece in zip(scores.items(), pieces, strict=True)}
@@ -58,7 +61,11 @@ def globally(scores: Scores, sparsity: float) -> Masks:
 
 def restrict(scores: Scores, masks: Masks) -> Scores:
     """Scores in which the weights already removed come first in line, so that they stay removed."""
-    return {name: s.masked_fill(~masks[name], -torch.inf) for name, s in scores.items()}
+    strange = [n for n, m in masks.items() if (n in scores and scores[n].shape != m.shape) or n not in scores]
+    if strange:
+        raise ValueError(f"these masks belong to another network: {strange[0]} does not fit the scores")
+    gone = {name: ~mask.to(scores[name].device) for name, mask in masks.items()}
+    return {name: s.masked_fill(gone[name], -torch.inf) if name in gone else s for name, s in scores.items()}
 
 
 def spare(scores: Scores, *names: str) -> Scores:

@@ -59,7 +59,7 @@ class Recipe:
 
 
 def hold(model: nn.Module, masks: Masks) -> Hook:
-    """An `after_step` that keeps removed weights at zero, whatever momentum and weight decay want."""
+    """An `after_step` that keeps removed weights at zero, whatever gradient and momentum want."""
     pairs = [(weight, masks[name].to(weight)) for name, weight in fitting(model, masks).items()]  # as numbers: faster
 
     @torch.no_grad()
@@ -81,19 +81,19 @@ def train(
 ) -> list[dict]:
     """Train `model` in place and return one record per epoch; with a `checkpoint`, go on from the latest one."""
     optimizer = sgd(model, recipe)
-    run = fingerprint(model, split, recipe.words(), seed)
+    run = fingerprint(model, split, recipe.words(), seed) if checkpoint else ""
     log = restore(model, optimizer, checkpoint, run) if checkpoint else []
-    forward = torch.compile(model) if recipe.compiled else model
+    forward = torch.compile(model) if recipe.compiled and split.images.is_cuda else model
     model.train()
     for epoch in range(len(log), recipe.epochs):
         began = time.perf_counter()
         with seeded(seed * 10007 + epoch), told(epoch, recipe.epochs, checkpoint):
             record = one_epoch(forward, split, recipe, optimizer, epoch, seed, after_step)
-        if val is not None:
-            record["val_accuracy"] = accuracy(model, val)
-        log.append({"epoch": epoch + 1} | record | {"seconds": time.perf_counter() - began})
-        if checkpoint:
-            keep(model, optimizer, log, checkpoint, run)
+            if val is not None:
+                record["val_accuracy"] = accuracy(model, val)
+            log.append({"epoch": epoch + 1} | record | {"seconds": time.perf_counter() - began})
+            if checkpoint:
+                keep(model, optimizer, log, checkpoint, run)
     return log
 
 
@@ -107,7 +107,7 @@ def one_epoch(
     for step, (x, y) in counted(enumerate(stream, epoch * steps), steps, f"epoch {epoch + 1}/{recipe.epochs}, batch"):
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * recipe.schedule((step + 1) / (recipe.epochs * steps + 1))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16 and x.is_cuda):
             scores = forward(x)
             loss = cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()

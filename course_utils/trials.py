@@ -9,6 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -55,17 +56,22 @@ def collect(work: FunctionType, conditions: list[dict], place: Path, minutes: fl
 
 def remember(work: FunctionType, inputs: dict, key: str, place: Path) -> Trial:
     """Run one trial and append it, unless another process has just done so."""
-    with locked(place.with_name(f".{place.stem}-{key}")):
-        for trial in read(place):
-            if trial.key == key:
-                return trial
-        began = time.perf_counter()
-        results = work(**inputs)
-        seconds = round(time.perf_counter() - began, 3)
-        trial = Trial(key, inputs, results | {"seconds": seconds}, where())
-        append(trial, place)
-    place.with_name(f".{place.stem}-{key}.lock").unlink(missing_ok=True)
+    turn = place.with_name(f".{place.stem}-{key}")
+    with locked(turn):
+        trial = next((t for t in read(place) if t.key == key), None) or run(work, inputs, key)
+        if trial.key not in {t.key for t in read(place)}:
+            append(trial, place)
+    with suppress(OSError):  # another process may be waiting for its turn
+        turn.with_name(turn.name + ".lock").unlink()
     return trial
+
+
+def run(work: FunctionType, inputs: dict, key: str) -> Trial:
+    """work(**inputs) as a trial, in the form in which it will be read again (tuples become lists)."""
+    began = time.perf_counter()
+    results = work(**inputs)
+    seconds = round(time.perf_counter() - began, 3)
+    return Trial(**json.loads(json.dumps(asdict(Trial(key, inputs, results | {"seconds": seconds}, where())))))
 
 
 def append(trial: Trial, place: Path) -> None:
@@ -99,7 +105,8 @@ def read(place: Path) -> list[Trial]:
 
 def select(trials: Iterable[Trial], **inputs) -> list[Trial]:
     """The trials with these inputs."""
-    return [t for t in trials if all(t.inputs.get(name) == value for name, value in inputs.items())]
+    wanted = json.loads(json.dumps(inputs))
+    return [t for t in trials if all(t.inputs.get(name) == value for name, value in wanted.items())]
 
 
 def stale(place: Path, trials: list[Trial]) -> int:

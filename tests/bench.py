@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 
+import psutil
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -54,9 +55,8 @@ def peak_extra(work: Callable) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory this process has now (Linux)."""
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * 4096
+    """Bytes of memory this process has now."""
+    return psutil.Process().memory_info().rss
 
 
 def seconds(work: Callable, repeats: int = 5) -> float:

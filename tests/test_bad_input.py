@@ -13,7 +13,8 @@ from course_utils.masks import apply_masks, keep_all, prunable
 from course_utils.models import mlp, resnet50, resnet_cifar
 from course_utils.plots import draw, new_figure
 from course_utils.profiles import choose
-from course_utils.scopes import globally, keep_top, layerwise, spare
+from course_utils.schedules import cubic, geometric
+from course_utils.scopes import globally, keep_top, layerwise, restrict, spare
 from course_utils.scores import magnitude
 from course_utils.train import hold
 
@@ -114,3 +115,27 @@ def test_a_figure_without_words():
 def test_keep_top_of_nothing():
     with pytest.raises(ValueError, match="no scores"):
         keep_top(torch.zeros(0), 0.5)
+
+
+@pytest.mark.parametrize("schedule", [geometric, cubic])
+@pytest.mark.parametrize(("final", "rounds"), [(1.5, 3), ("half", 3), (math.nan, 3), (0.5, 0), (0.5, 2.5)])
+def test_a_schedule_that_cannot_be(schedule, final, rounds):
+    with pytest.raises(ValueError, match=r"a number from 0 to 1|a whole number from 1 on") as error:
+        schedule(final, rounds)
+    assert repr(final) in sentence(error) or repr(rounds) in sentence(error)
+
+
+def test_restricting_by_masks_of_another_network():
+    with pytest.raises(ValueError, match="another network: conv1.weight does not fit"):
+        restrict(magnitude(network()), keep_all(resnet_cifar(20)))
+
+
+@pytest.mark.parametrize("make", [lambda: resnet50(width=0.001), lambda: resnet_cifar(20, width=0.01)])
+def test_a_width_that_leaves_nothing(make):
+    with pytest.raises(ValueError, match="leaves no channel"):
+        make()
+
+
+@pytest.mark.parametrize("width", [0.3, 0.35, 0.6])
+def test_odd_widths_work(width):
+    assert resnet_cifar(20, width=width)(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

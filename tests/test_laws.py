@@ -247,3 +247,17 @@ def test_groups_by_hand():
     norm = {f"layer2.0.bn1.{leaf}": 0 for leaf in ("weight", "bias", "running_mean", "running_var")}
     assert group == {"layer2.0.conv1.weight": 0} | norm | {"layer2.0.conv2.weight": 1}
     assert tensor_of(small(), "layer2.0.bn1.running_var").shape == (16,)
+
+
+def test_removed_weights_are_true_zeros():
+    """Not -0.0: a compressor would see two kinds of zero."""
+    model = small()
+    masks = globally(magnitude(model), 0.7)
+    apply_masks(model, masks)
+    assert all(not torch.signbit(w[~masks[n]]).any() for n, w in prunable(model).items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_exact_count_in_every_precision(dtype):
+    scores = torch.rand(1001, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert int((~keep_top(scores, 0.1)).sum()) == 100

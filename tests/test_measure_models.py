@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,15 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import pad
 
-from course_utils import bodies
+from course_utils import bodies, parents
 from course_utils.checkpoints import load_state
 from course_utils.data import Split, digits, solids
 from course_utils.measure import accuracy, evaluating, latency, loss, nonzero, outputs, parameters, size_on_disk
 from course_utils.models import BasicBlock, deit_tiny, mlp, resnet50, resnet_cifar
+from course_utils.profiles import SMOKE
 from course_utils.scenes import AWAY, HOME
 from course_utils.solids import render
-from course_utils.train import Recipe, refresh
+from course_utils.train import Recipe, one_epoch, refresh
 
 
 def test_the_shortcut_of_option_a_is_he_et_als():
@@ -204,6 +206,24 @@ def test_shipped_networks_fit_their_record():
     for network in record["networks"]:
         assert 0.80 <= network["test_accuracy"] < 0.97 and math.isfinite(network["log"][-1]["loss"])
         assert Path(SHIPPED / f"solids-home-{network['seed']}.safetensors").stat().st_size < 2_000_000
+
+
+def test_fresh_networks_are_trained_anew_each_time(private_cache, monkeypatch):
+    """`--fresh` ignores whatever was made before the command began, checkpoints too."""
+    epochs = []
+
+    def counted(*args):
+        epochs.append(1)
+        return one_epoch(*args)
+
+    monkeypatch.setattr("course_utils.data.SOLIDS_SPLIT", (60, 20, 20))
+    monkeypatch.setattr("course_utils.train.one_epoch", counted)
+    data = solids()
+    for moment, runs in ((0.0, 1), (0.0, 1), (time.time() + 5, 2)):
+        sizes = replace(SMOKE, fresh=moment, epochs=1, width=0.0625)
+        parents.parent(sizes, data, 0)
+        assert len(epochs) == runs
+    assert not list((private_cache / "cache" / "networks").glob("*latest*"))
 
 
 def test_mlp_for_digits():

@@ -128,7 +128,9 @@ def test_best_is_the_epoch_with_the_best_validation(tmp_path):
     assert accuracy(model, data.val) == max(r["val_accuracy"] for r in log)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "another run", "another network", "other labels"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "foreign", "another run", "another network", "other labels", "another start"]
+)
 def test_a_bad_checkpoint_is_refused_in_one_sentence(tmp_path, damage):
     data, model = digits(), network()
     train(model, data.train, RECIPE, checkpoint=tmp_path / "c")
@@ -139,6 +141,8 @@ def test_a_bad_checkpoint_is_refused_in_one_sentence(tmp_path, damage):
         file.write_bytes(b"PK\x03\x04 this is something else")
     elif damage == "another run":
         recipe = Recipe(epochs=9)
+    elif damage == "another start":
+        model = network(seed=1)
     elif damage == "other labels":
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
         data = replace(data, train=replace(data.train, labels=data.train.labels[order]))

@@ -91,6 +91,33 @@ def test_a_recipe_in_a_key_counts_by_its_content_and_a_function_by_its_name(monk
     assert key_of(trained, {"x": 1}) != base
 
 
+nets = [network]
+pairs = (torch.zeros(2), 1)
+
+
+def from_containers(x):
+    return {"y": nets[x], "z": pairs}
+
+
+def test_a_key_looks_into_containers_and_refuses_what_it_cannot_see():
+    base = key_of(from_containers, {"x": 0})
+    with torch.no_grad():
+        pairs[0][1] = 5
+    changed = key_of(from_containers, {"x": 0})
+    with torch.no_grad():
+        network.layers[1].weight[0, 0] += 1
+    assert len({base, changed, key_of(from_containers, {"x": 0})}) == 3
+    with pytest.raises(ValueError, match="nobody can tell whether it changed"):
+        key_of(ask_generator, {})
+
+
+stream = (i for i in range(3))
+
+
+def ask_generator():
+    return next(stream)
+
+
 def test_a_key_is_the_same_in_another_process():
     code = "import sys; sys.path[:0] = ['tests', '.']; import test_trials as t; print(t.key_of(t.trained, {'x': 1}))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -166,13 +193,15 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, monkeypatch):
         save_tensors({"a": torch.zeros(2)}, tmp_path / "file" / "a.safetensors")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "absent"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "corrupt", "absent"])
 def test_a_bad_tensor_file_is_one_sentence(tmp_path, damage):
     place = tmp_path / "a.safetensors"
     save_tensors({"a": torch.arange(1000.0)}, place, about="words")
     assert load_tensors(place)[1] == {"about": "words"}
     if damage == "truncated":
         place.write_bytes(place.read_bytes()[:500])
+    elif damage == "corrupt":
+        place.write_bytes(place.read_bytes()[:-5] + b"12345")
     elif damage == "foreign":
         place.write_bytes(b"\x80\x04\x95 a pickle, say")
     else:
