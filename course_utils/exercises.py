@@ -46,13 +46,13 @@ def same(a: Any, b: Any) -> bool:
     a, b = (torch.as_tensor(v) if isinstance(v, np.ndarray) else v for v in (a, b))
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         alike = a.shape == b.shape and a.dtype.is_floating_point == b.dtype.is_floating_point
-        return bool(alike) and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
+        return alike and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6, equal_nan=True)
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if isinstance(a, int | float) and isinstance(b, int | float):
-        return abs(a - b) <= 1e-6 + 1e-4 * abs(b)
+        return bool(abs(a - b) <= 1e-6 + 1e-4 * abs(b))
     return type(a) is type(b) and bool(a == b)
 
 
