@@ -61,7 +61,7 @@ def test_every_figure_has_its_words(monkeypatch):
     axes.plot([1, 2])
     plots.draw(figure, 'A line that rises from "one" to two')
     assert 'alt="A line that rises from &quot;one&quot; to two"' in bundles[0]["text/html"]
-    assert bundles[0]["text/plain"].startswith("A line") and not plots.plt.get_fignums()
+    assert bundles[0]["text/plain"].startswith("A line") and not plots.plt.fignum_exists(figure.number)
 
 
 def test_curves_draw_means_with_intervals():

@@ -14,12 +14,20 @@ UPSIDE_DOWN = {
     "00": """
 import course_utils.scores as upside_down
 from course_utils.scores import magnitude as upright
-upside_down.magnitude = lambda model, batches=(): {name: -score for name, score in upright(model, batches).items()}
+
+def negated(model, batches=()):
+    return {name: -score for name, score in upright(model, batches).items()}
+
+upside_down.magnitude = negated
 """,
     "01": """
 import course_utils.measure as upside_down
 from course_utils.measure import outputs as upright
-upside_down.outputs = lambda *args, **options: -upright(*args, **options)
+
+def negated(*args, **options):
+    return -upright(*args, **options)
+
+upside_down.outputs = negated
 """,
 }
 UPSIDE_DOWN["02"] = UPSIDE_DOWN["00"]

@@ -25,7 +25,12 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "pieces = [keep_top(s, sparsity) for s in scores.values()]",
         "test_laws.py::test_global_masks_are_torchs",
     ),
-    "removed weights may return": ("scopes", "-torch.inf) for", "torch.inf) for", "test_laws.py::test_monotone"),
+    "removed weights may return": (
+        "scopes",
+        "gone[name], -torch.inf)",
+        "gone[name], torch.inf)",
+        "test_laws.py::test_monotone",
+    ),
     "largest go": ("scores", "w.detach().abs()", "-w.detach().abs()", "test_laws.py::test_layerwise_masks_are_torchs"),
     "beta forgotten": (
         "channels",
@@ -78,7 +83,7 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
     ),
     "code not in the key": (
         "keys",
-        "parts |= {module: tree(module) for module in with_imports(thing.__module__)}",
+        "parts |= {module: tree(module) for module in with_imports(course_module(thing))}",
         "pass",
         "test_trials.py::test_a_key_changes",
     ),
