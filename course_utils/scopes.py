@@ -61,7 +61,7 @@ def globally(scores: Scores, sparsity: float) -> Masks:
 
 def restrict(scores: Scores, masks: Masks) -> Scores:
     """Scores in which the weights already removed come first in line, so that they stay removed."""
-    strange = [n for n, m in masks.items() if (n in scores and scores[n].shape != m.shape) or n not in scores]
+    strange = [n for n, m in masks.items() if n not in scores or scores[n].shape != m.shape]
     if strange:
         raise ValueError(f"these masks belong to another network: {strange[0]} does not fit the scores")
     gone = {name: ~mask.to(scores[name].device) for name, mask in masks.items()}

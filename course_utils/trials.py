@@ -58,8 +58,9 @@ def remember(work: FunctionType, inputs: dict, key: str, place: Path) -> Trial:
     """Run one trial and append it, unless another process has just done so."""
     turn = place.with_name(f".{place.stem}-{key}")
     with locked(turn):
-        trial = next((t for t in read(place) if t.key == key), None) or run(work, inputs, key)
-        if trial.key not in {t.key for t in read(place)}:
+        trial = next((t for t in read(place) if t.key == key), None)
+        if trial is None:
+            trial = run(work, inputs, key)
             append(trial, place)
     with suppress(OSError):  # another process may be waiting for its turn
         turn.with_name(turn.name + ".lock").unlink()
