@@ -18,6 +18,8 @@ def keep_top(scores: Tensor, sparsity: float) -> Tensor:
     flat = scores.detach().flatten()
     gone = round(fraction(sparsity) * len(flat))
     cut = smallest(flat, gone)
+    if cut == torch.inf:
+        raise ValueError(f"sparsity {sparsity} would take what at_least() protects: lower the sparsity or the floor")
     mask = flat > cut
     below = int((flat < cut).sum())
     equal = (flat == cut).nonzero().flatten()
@@ -74,3 +76,12 @@ def spare(scores: Scores, *names: str) -> Scores:
     if absent:
         raise ValueError(f"there is no weight called {absent[0]!r} to spare: choose from {', '.join(scores)}")
     return {name: s for name, s in scores.items() if name not in names}
+
+
+def at_least(scores: Scores, count: int) -> Scores:
+    """Scores in which the best `count` of each layer are out of reach, so that no layer loses them."""
+    for name, s in scores.items():
+        if not 0 <= count <= s.numel():
+            raise ValueError(f"a floor of {count} does not fit {name}, which has {s.numel()}")
+    best = {name: s.flatten().topk(count).indices for name, s in scores.items()}
+    return {n: s.flatten().index_fill(0, best[n], torch.inf).view_as(s) for n, s in scores.items()}

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from course_utils.calibration import Batches, looking, samples, watching
 from course_utils.masks import prunable
+from course_utils.measure import evaluating
 
 Scores = dict[str, Tensor]
 Criterion = Callable[..., Scores]
@@ -23,3 +26,31 @@ def chance(model: nn.Module, batches: Iterable = (), seed: int = 0) -> Scores:
     """A random number for each weight: the control that every criterion has to beat."""
     random = torch.Generator().manual_seed(seed)
     return {name: torch.rand(w.shape, generator=random).to(w.device) for name, w in prunable(model).items()}
+
+
+def taylor(model: nn.Module, batches: Batches) -> Scores:
+    """|w g|: to first order, how much the mean loss changes when w becomes zero."""
+    weights, count = prunable(model), 0
+    with looking(model):
+        for parameter in model.parameters():
+            parameter.grad = None
+        for x, y in samples(model, batches, labelled=True):
+            cross_entropy(model(x), y, reduction="sum").backward()
+            count += len(x)
+        return {name: (w.detach() * w.grad / count).abs() for name, w in weights.items()}
+
+
+def wanda(model: nn.Module, batches: Batches) -> Scores:
+    """|w| ‖x‖: a weight matters as much as the signal that flows through it."""
+    weights = prunable(model)
+    power: dict[str, Tensor | float] = dict.fromkeys(weights, 0.0)
+
+    def see(layer: str, x: Tensor, output: Tensor) -> None:
+        channel_last = x.movedim(1, -1) if x.ndim == 4 else x
+        power[f"{layer}.weight"] += channel_last.flatten(0, -2).square().sum(0)
+
+    with evaluating(model), watching(model, [name.removesuffix(".weight") for name in weights], see):
+        for x, _ in samples(model, batches):
+            model(x)
+    norms = {name: torch.as_tensor(p).sqrt() for name, p in power.items()}
+    return {n: w.detach().abs() * norms[n].view(1, -1, *[1] * (w.ndim - 2)) for n, w in weights.items()}
