@@ -13,7 +13,7 @@ from torch import Tensor, nn
 Batches = Iterable  # of pairs (images, labels); a list, so that it can be read more than once
 
 
-def samples(model: nn.Module, batches: Batches, labelled: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+def samples(model: nn.Module, batches: Batches, labelled: bool = False) -> Iterator:
     """The batches, one by one; refuses what no criterion can learn from."""
     shape, count = first_shape(model), 0
     for batch in batches:
@@ -26,7 +26,7 @@ def samples(model: nn.Module, batches: Batches, labelled: bool = False) -> Itera
             raise ValueError(f"calibration batch {count} holds NaN or infinite values: look at the images")
         count += 1
         if len(x):
-            yield x, y  # type: ignore[misc]
+            yield x, y
     if not count:
         raise ValueError("there are no calibration batches; a generator gives its batches once: pass list(batches(…))")
 

@@ -33,11 +33,12 @@ def taylor(model: nn.Module, batches: Batches) -> Scores:
     weights, count = prunable(model), 0
     with looking(model):
         for parameter in model.parameters():
-            parameter.grad = None
+            parameter.grad = torch.zeros_like(parameter)
         for x, y in samples(model, batches, labelled=True):
             cross_entropy(model(x), y, reduction="sum").backward()
             count += len(x)
-        return {name: (w.detach() * w.grad / count).abs() for name, w in weights.items()}
+        grads = {name: w.grad for name, w in weights.items() if w.grad is not None}
+    return {name: (weights[name].detach() * grad / count).abs() for name, grad in grads.items()}
 
 
 def wanda(model: nn.Module, batches: Batches) -> Scores:

@@ -19,9 +19,10 @@ Groups = dict[str, Group]
 
 def inner(model: nn.Module) -> Groups:
     """The groups that one layer alone writes: all but the residual streams, which many layers write together."""
-    if not hasattr(model, "groups"):
+    groups = getattr(model, "groups", None)
+    if not callable(groups):
         raise ValueError(f"{type(model).__name__} has no groups(): write down which tensors belong to a channel")
-    return {name: group for name, group in model.groups().items() if len(writers(model, group)) == 1}
+    return {name: group for name, group in groups().items() if len(writers(model, group)) == 1}
 
 
 def writers(model: nn.Module, group: Group) -> list[str]:
@@ -62,7 +63,9 @@ def bn_scale(model: nn.Module, groups: Groups, batches: Iterable = ()) -> Scores
 def unit_chance(model: nn.Module, groups: Groups, batches: Iterable = (), seed: int = 0) -> Scores:
     """A random number for each unit: the control."""
     random = torch.Generator().manual_seed(seed)
-    return {name: torch.rand(channels_in(model, group), generator=random) for name, group in groups.items()}
+    counts = {name: channels_in(model, group) for name, group in groups.items()}
+    device = next(model.parameters()).device
+    return {name: torch.rand(count, generator=random).to(device) for name, count in counts.items()}
 
 
 def mute(model: nn.Module, groups: Groups, masks: Masks) -> nn.Module:
