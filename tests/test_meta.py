@@ -13,7 +13,20 @@ from course_utils.keys import stripped
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "course_utils").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SHOWN = ("masks", "scores", "scopes", "schedules", "channels", "measure")  # what notebooks show before they import it
+SHOWN = (
+    "masks",
+    "scores",
+    "curvature",
+    "units",
+    "activity",
+    "regression",
+    "rebuild",
+    "scopes",
+    "budgets",
+    "schedules",
+    "channels",
+    "measure",
+)
 
 
 def order() -> list[str]:
