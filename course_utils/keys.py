@@ -34,6 +34,8 @@ def key_of(work: FunctionType, inputs: dict) -> str:
 
 def mention(name: str, thing: Any, work: FunctionType, parts: dict[str, str]) -> None:
     """Note in `parts` what `thing` is; follow functions, modules and containers to what they hold."""
+    if hasattr(thing, "cache_parameters"):  # functools.cache remembers results: what counts is the function
+        thing = thing.__wrapped__
     if isinstance(thing, FunctionType | type | ModuleType) and course_module(thing):
         parts[name] = getattr(thing, "__qualname__", thing.__name__)
         parts |= {module: tree(module) for module in with_imports(course_module(thing))}

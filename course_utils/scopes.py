@@ -61,6 +61,11 @@ def globally(scores: Scores, sparsity: float) -> Masks:
     return {name: piece.view_as(s) for (name, s), piece in zip(scores.items(), pieces, strict=True)}
 
 
+def rowwise(scores: Scores, sparsity: float) -> Masks:
+    """Each row of each layer, that is each output, loses the same fraction of its weights: Wanda's scope."""
+    return {name: torch.stack([keep_top(row, sparsity) for row in s]) for name, s in scores.items()}
+
+
 def restrict(scores: Scores, masks: Masks) -> Scores:
     """Scores in which the weights already removed come first in line, so that they stay removed."""
     strange = [n for n, m in masks.items() if n not in scores or scores[n].shape != m.shape]
