@@ -65,7 +65,7 @@ def test_lamp_refuses_negative_scores_and_bears_layers_of_zeros():
 
 
 def slow_erk(shapes, density):
-    """Evci et al.'s algorithm as it is published: densities p = ε Σ(axes) / Π(axes), full layers fixed one at a time."""
+    """Evci et al.'s algorithm as published: densities p = ε Σ(axes) / Π(axes), full layers fixed one at a time."""
     sizes = {n: torch.Size(s).numel() for n, s in shapes.items()}
     raw = {n: sum(s) / sizes[n] for n, s in shapes.items()}
     dense = set()

@@ -17,7 +17,7 @@ from course_utils.masks import apply_masks, keep_all, prunable, sparsity_of
 from course_utils.measure import macs, parameters
 from course_utils.models import deit_small, deit_tiny, mlp, resnet50, resnet_cifar, vgg16_bn
 from course_utils.schedules import cubic, geometric, one_shot
-from course_utils.scopes import globally, keep_top, layerwise, restrict, spare
+from course_utils.scopes import at_least, globally, keep_top, layerwise, restrict, rowwise, spare
 from course_utils.scores import chance, magnitude
 from course_utils.train import Recipe, hold, train
 
@@ -261,3 +261,21 @@ def test_removed_weights_are_true_zeros():
 def test_exact_count_in_every_precision(dtype):
     scores = torch.rand(1001, generator=torch.Generator().manual_seed(0)).to(dtype)
     assert int((~keep_top(scores, 0.1)).sum()) == 100
+
+
+def test_rowwise_takes_equally_much_of_every_row():
+    scores = magnitude(small())
+    for name, mask in rowwise(scores, 0.75).items():
+        rows = scores[name].flatten(1)
+        assert ((~mask).flatten(1).sum(1) == round(0.75 * rows.shape[1])).all()
+        assert torch.equal(mask[1].flatten(), keep_top(rows[1], 0.75))
+
+
+def test_a_floor_protects_the_best_of_every_layer_and_refuses_what_cannot_be():
+    scores = {"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([10.0, 20.0, 30.0])}
+    masks = globally(at_least(scores, 1), 0.5)
+    assert masks["a"].tolist() == [False, False, True] and masks["b"].tolist() == [False, True, True]
+    with pytest.raises(ValueError, match=r"a floor of 4 does not fit a, which has 3"):
+        at_least(scores, 4)
+    with pytest.raises(ValueError, match=r"sparsity 0.5 would take what at_least\(\) protects"):
+        globally(at_least(scores, 2), 0.5)

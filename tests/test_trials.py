@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -71,6 +72,23 @@ def test_a_key_changes_with_everything_that_matters(monkeypatch):
     before = key_of(double, {"x": 1})
     monkeypatch.setitem(globals(), "factor", 3)
     assert key_of(double, {"x": 1}) != before
+
+
+@cache
+def remembered(x):
+    return factor * x
+
+
+def uses_what_is_remembered(x):
+    return {"y": remembered(x)}
+
+
+def test_a_remembered_function_counts_by_what_it_does_and_not_by_what_it_remembers(monkeypatch):
+    base = key_of(uses_what_is_remembered, {"x": 1})
+    remembered(7)
+    assert key_of(uses_what_is_remembered, {"x": 1}) == base
+    monkeypatch.setitem(globals(), "factor", 3)
+    assert key_of(uses_what_is_remembered, {"x": 1}) != base
 
 
 recipe = Recipe(epochs=1)
