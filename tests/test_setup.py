@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -294,7 +295,8 @@ def test_nobody_works_on_after_a_batch_was_ended(name, tmp_path):
     write(tmp_path / "00_slow.ipynb", f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(600)")
     words = [sys.executable, "-m", "course_utils.batch", str(tmp_path / "00_slow.ipynb")]
     env = {**os.environ, "COURSE_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL) as process:
+    listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # whoever runs tests may ignore Ctrl-C
+    with subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, preexec_fn=listen) as process:
         wait(begun.exists, 60)
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(getattr(signal, name))
