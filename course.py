@@ -179,6 +179,7 @@ def surroundings(**extra):
     env.update({f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")})
     env.update(PYTHONUNBUFFERED="1", PYTHONUTF8="1", JUPYTER_PLATFORM_DIRS="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
     env.update(JUPYTER_PATH=str(VENV / "share" / "jupyter"), VIRTUAL_ENV=str(VENV), COURSE_PARENT=str(os.getpid()))
+    env.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))  # on Linux: keep freed memory, do not fetch it anew each time
     env["PATH"] = str(PYTHON.parent) + os.pathsep + env.get("PATH", "")
     if env.get("COURSE_CACHE"):
         env["COURSE_CACHE"] = str(Path(env["COURSE_CACHE"]).expanduser().absolute())
