@@ -1,6 +1,6 @@
 """The small package of the course *Pruning, Proven*. Open any file: they are short, and read best in this order.
 
-profiles files progress bodies scenes solids data archives download shelf pictures sources masks channels models
+contests profiles files progress bodies scenes solids data archives download shelf pictures sources masks channels models
 measure checkpoints train calibration scores units scopes budgets schedules keys trials parents claims plots exercises
 answers_00 answers_01 answers_02 preflight report execution batch tidy
 
