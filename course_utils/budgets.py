@@ -13,10 +13,10 @@ from course_utils.scores import Scores
 
 def lamp(scores: Scores, sparsity: float) -> Masks:
     """LAMP (Lee et al. 2021): a global competition with s² / Σ(all s² of the layer that are not smaller)."""
-    return globally({name: relative(s) for name, s in scores.items()}, sparsity)
+    return globally({name: lamp_scores(s) for name, s in scores.items()}, sparsity)
 
 
-def relative(s: Tensor) -> Tensor:
+def lamp_scores(s: Tensor) -> Tensor:
     """s² as a part of all that would still be there when it goes; the layer's largest is 1, so no layer is emptied."""
     if (s[s.isfinite()] < 0).any():
         raise ValueError(f"LAMP squares the scores, so they cannot be negative; the smallest is {s.min():.3g}")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import generic
 
-from course_utils.budgets import erk, erk_counts, lamp, relative, shuffled
+from course_utils.budgets import erk, erk_counts, lamp, lamp_scores, shuffled
 from course_utils.masks import sparsity_of
 from course_utils.models import resnet50
 from course_utils.scopes import at_least, layerwise, restrict
@@ -20,7 +20,7 @@ def some_scores(seed=0):
 def test_lamp_is_its_definition():
     s = some_scores()["a.weight"].flatten().double()
     slow = torch.stack([v**2 / sum(u**2 for u in s if u >= v) for v in s])
-    torch.testing.assert_close(relative(s.float()), slow, rtol=1e-6, atol=0)
+    torch.testing.assert_close(lamp_scores(s.float()), slow, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("sparsity", [0, 0.1, 0.5, 0.9, 0.97])
@@ -42,7 +42,7 @@ def test_lamp_leaves_one_weight_in_every_layer_and_does_not_care_about_scale():
 
 def test_lamp_keeps_the_order_inside_a_layer():
     s = some_scores()["b.weight"]
-    assert torch.equal(relative(s).flatten().argsort(), s.flatten().argsort())
+    assert torch.equal(lamp_scores(s).flatten().argsort(), s.flatten().argsort())
 
 
 def test_lamp_respects_what_is_gone_and_what_is_protected():
