@@ -18,6 +18,7 @@ SHOWN = (
     "scores",
     "curvature",
     "units",
+    "slimming",
     "activity",
     "regression",
     "rebuild",
