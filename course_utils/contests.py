@@ -5,6 +5,7 @@ With three networks, the first level of most pairs makes 33 trials (`smoke`); wi
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 
 
 @dataclass(frozen=True)
@@ -15,15 +16,23 @@ class Contest:
     levels: tuple[float, ...]  # sparsities, the most telling first
     others: tuple[tuple[str, str], ...] = ()
 
-    def rounds(self, parents: Iterable[int]) -> list[dict]:
-        """All that is to be tried, in order: every prefix treats all pairs alike."""
-        blocks = [(level, self.pairs) for level in self.levels] + [(self.levels[0], self.others)]
+    def rounds(self, parents: Iterable[int]) -> list[list[dict]]:
+        """What is to be tried, one list for each level, and inside a level network by network."""
+        levels = [(level, self.pairs) for level in self.levels] + [(self.levels[0], self.others)]
         return [
-            {"sparsity": level, "parent": parent, "criterion": criterion, "scope": scope}
-            for level, pairs in blocks
-            for parent in parents
-            for criterion, scope in pairs
+            [
+                {"sparsity": level, "parent": parent, "criterion": criterion, "scope": scope}
+                for parent in parents
+                for criterion, scope in pairs
+            ]
+            for level, pairs in levels
         ]
+
+
+def in_turn(contests: Iterable[Contest], parents: Iterable[int]) -> list[dict]:
+    """The rounds of several contests, in turn: wherever time is up, all of them have come about equally far."""
+    rounds = zip_longest(*(contest.rounds(parents) for contest in contests), fillvalue=[])
+    return [trial for turn in rounds for block in turn for trial in block]
 
 
 WEIGHTS = Contest(
@@ -40,7 +49,8 @@ WEIGHTS = Contest(
     ),
 )  # fmt: skip
 UNITS = Contest(
-    pairs=(("scaling", "layer-wise"), ("zeros", "layer-wise"), ("LASSO", "layer-wise"), ("chance", "layer-wise")),
+    pairs=(("scaling", "layer-wise"), ("zeros", "layer-wise"), ("LASSO", "layer-wise"),
+        ("chance, channels", "layer-wise")),
     levels=(0.5, 0.25, 0.125, 0.375, 0.625, 0.75),
     others=(
         ("scaling", "global"), ("zeros", "global"), ("LASSO", "global"), ("ThiNet", "layer-wise"),
