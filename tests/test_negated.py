@@ -31,6 +31,15 @@ upside_down.outputs = negated
 """,
 }
 UPSIDE_DOWN["02"] = UPSIDE_DOWN["00"]
+UPSIDE_DOWN["03"] = """
+import course_utils.units as upside_down
+from course_utils.units import bn_scale as upright
+
+def negated(model, groups, batches=()):
+    return {name: -score for name, score in upright(model, groups, batches).items()}
+
+upside_down.bn_scale = negated
+"""
 
 
 @pytest.mark.parametrize("number", UPSIDE_DOWN)

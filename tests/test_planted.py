@@ -38,6 +38,25 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "if axis == 0 and not name.endswith('bias'):",
         "test_laws.py::test_erasing_equals_removing",
     ),
+    "L2 instead of L1": (
+        "slimming",
+        "gamma.detach().sign()",
+        "gamma.detach()",
+        "test_slimming.py::test_the_hook_adds",
+    ),
+    "the L1 term stays": ("slimming", "handle.remove()", "pass", "test_slimming.py::test_the_hook_adds"),
+    "constants folded to the wrong side": (
+        "slimming",
+        "mean.sub_(constant)",
+        "mean.add_(constant)",
+        "test_slimming.py::test_folding_is_exact",
+    ),
+    "one writer of a stream is not heard": (
+        "units",
+        "torch.stack(gammas).sum(0)",
+        "gammas[0]",
+        "test_units.py::test_bn_scale",
+    ),
     "a reader of the stem forgotten": (
         "models",
         'reads("layer1.0.conv1", "layer1.0.downsample.0")',
@@ -99,6 +118,30 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "return [at(more, k) - at(less, k) for k in both]",
         "return [at(more, k) - at(less, both[i - 1]) for i, k in enumerate(both)]",
         "test_claims.py::test_pairs_are_what_counts",
+    ),
+    "zeros counted before BatchNorm": (
+        "activity",
+        "scales(model, group) or writers(model, group)",
+        "writers(model, group)",
+        "test_activity.py::test_zeros_are_counted_after_batchnorm",
+    ),
+    "a ReLU in place is not seen": (
+        "activity",
+        "RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)",
+        "RELUS = (torch.ops.aten.relu.default,)",
+        "test_activity.py::test_every_form_of_relu",
+    ),
+    "only the last batch counts": (
+        "activity",
+        "found[label] = old + zero.sum(0), seen + len(zero)",
+        "found[label] = zero.sum(0), len(zero)",
+        "test_activity.py::test_a_perceptron_without_batchnorm",
+    ),
+    "the stem's ReLU for its residual stream": (
+        "activity",
+        "[*waiting, *(label for label in groups if label not in found)]",
+        "[label for label in groups if label not in found]",
+        "test_activity.py::test_residual_streams_are_refused",
     ),
 }
 
