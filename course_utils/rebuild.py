@@ -102,7 +102,7 @@ def sparsegpt_masks(model: nn.Module, sparsity: float, batches: Batches, damping
 
 @torch.no_grad()
 def mend(model: nn.Module, masks: Masks, batches: Batches, damping: float = 0.01) -> None:
-    """Remove the weights that `masks` removes, and let the sweep move the others, in place; H comes from dense inputs."""
+    """Remove the weights that `masks` removes, and let the sweep move the others, in place; H is of dense inputs."""
     weights, found = fitting(model, masks), hessians(model, batches)
     for name, weight in weights.items():
         weight.copy_(sparsegpt(weight, found[name], mask=masks[name], damping=damping)[0])
