@@ -15,20 +15,20 @@ Batches = Iterable  # of pairs (images, labels); a list, so that it can be read 
 
 def samples(model: nn.Module, batches: Batches, labelled: bool = False) -> Iterator:
     """The batches, one by one; refuses what no criterion can learn from."""
-    shape, count = first_shape(model), 0
-    for batch in batches:
+    shape, seen = first_shape(model), 0
+    for number, batch in enumerate(batches):
         x, y = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (batch, None)
         if not isinstance(x, Tensor) or (labelled and (not isinstance(y, Tensor) or len(y) != len(x))):
             raise ValueError(f"a calibration batch is a pair (images, one label for each), not {kind(batch)}")
         if shape and (x.ndim != 4 or x.shape[1] != shape[0]):
             raise ValueError(f"calibration images are {tuple(x.shape)}, but the first layer reads {shape[0]} channels")
         if not x.isfinite().all():
-            raise ValueError(f"calibration batch {count} holds NaN or infinite values: look at the images")
-        count += 1
+            raise ValueError(f"calibration batch {number} holds NaN or infinite values: look at the images")
         if len(x):
+            seen += 1
             yield x, y
-    if not count:
-        raise ValueError("there are no calibration batches; a generator gives its batches once: pass list(batches(…))")
+    if not seen:
+        raise ValueError("no calibration batches with images: a generator gives its batches once, so pass list(batches(…))")
 
 
 def first_shape(model: nn.Module) -> tuple[int, ...]:
