@@ -28,7 +28,7 @@ def samples(model: nn.Module, batches: Batches, labelled: bool = False) -> Itera
             seen += 1
             yield x, y
     if not seen:
-        raise ValueError("no calibration batches with images: a generator gives its batches once, so pass list(batches(…))")
+        raise ValueError("no calibration batches with images; a generator gives them once: pass list(batches(…))")
 
 
 def first_shape(model: nn.Module) -> tuple[int, ...]:
