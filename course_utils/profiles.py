@@ -39,6 +39,10 @@ class Profile:
     thinning_epochs: int  # notebook 03: of sparsity training, each over `repair_images`
     calibration_images: int  # notebook 04: that the curvature is measured on
     dampings: tuple[float, ...]  # notebook 04: tried on validation images
+    trims: tuple[float, ...]  # notebook 05: of units, milder than `unit_sparsities`
+    perceptrons: tuple[int, ...]  # notebook 05: seeds of networks without BatchNorm, trained in a moment
+    fitted_sparsities: tuple[float, ...]  # notebook 06: of units whose readers are fitted anew
+    fitted_images: int  # notebook 06: that they are fitted on
     weights: Contest  # notebook 07: criteria for weights
     units: Contest  # notebook 07: criteria for whole channels
     tuned: tuple[tuple[str, str], ...]  # notebook 07: the pairs that are trained on after the cut
@@ -50,15 +54,17 @@ class Profile:
 SMOKE = Profile(
     name="smoke", dataset="solids", width=0.125, blocks=(1, 1, 1, 1), epochs=5, batch_size=50, lr=0.1, bf16=False,
     compiled=False, parents=(0, 1, 2), controls=(0,), first_epochs=2, sparsities=(0.8, 0.5), repair_images=1500,
-    repeats=5, unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=256, dampings=(1e-5, 1e-3, 1e-1),
+    repeats=5, unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=256, dampings=(1e-5, 1e-2),
     weights=Contest(WEIGHTS.pairs[:7], WEIGHTS.levels[:1]), units=Contest(UNITS.pairs, UNITS.levels[:1]),
-    tuned=TUNED[:2], tuned_parents=(0, 1),
+    tuned=TUNED[:2], tuned_parents=(0, 1), trims=(0.3, 0.5), perceptrons=tuple(range(10, 18)),
+    fitted_sparsities=(0.5,), fitted_images=128,
 )  # fmt: skip
 LAPTOP = replace(
     SMOKE, name="laptop", controls=(0, 1, 2), first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
     repair_images=4000, repeats=15, unit_sparsities=(0.5, 0.8, 0.7, 0.2, 0.3, 0.4, 0.6),
-    thinning_epochs=3, calibration_images=1024, dampings=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1), weights=WEIGHTS, units=UNITS, tuned_parents=(0, 1, 2),
-    tuned=TUNED,
+    thinning_epochs=3, calibration_images=1024, dampings=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    weights=WEIGHTS, units=UNITS, tuned_parents=(0, 1, 2),
+    tuned=TUNED, trims=(0.3, 0.5, 0.1, 0.2, 0.7), fitted_sparsities=(0.5, 0.3, 0.7, 0.1), fitted_images=256,
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
@@ -67,6 +73,7 @@ FULL = Profile(
     calibration_images=1024, dampings=LAPTOP.dampings,
     weights=Contest((*WEIGHTS.pairs, *WEIGHTS.others), WEIGHTS.levels),
     units=Contest((*UNITS.pairs, *UNITS.others), UNITS.levels), tuned=TUNED, tuned_parents=(0, 1, 2),
+    trims=LAPTOP.trims, perceptrons=LAPTOP.perceptrons, fitted_sparsities=LAPTOP.fitted_sparsities, fitted_images=1024,
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
 

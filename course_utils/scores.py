@@ -33,6 +33,7 @@ def taylor(model: nn.Module, batches: Batches) -> Scores:
     weights, count = prunable(model), 0
     with looking(model):
         for parameter in model.parameters():
+            parameter.requires_grad_(True)  # a frozen weight has a score, too
             parameter.grad = torch.zeros_like(parameter)
         for x, y in samples(model, batches, labelled=True):
             cross_entropy(model(x), y, reduction="sum").backward()

@@ -40,6 +40,24 @@ def negated(model, groups, batches=()):
 
 upside_down.bn_scale = negated
 """
+UPSIDE_DOWN["07"] = """
+import course_utils.scores as upside_down
+from course_utils.scores import magnitude as upright
+
+def inverted(model, batches=()):  # LAMP squares its scores, so they stay positive
+    return {name: 1 / (score + 1e-3) for name, score in upright(model, batches).items()}
+
+upside_down.magnitude = inverted
+"""
+UPSIDE_DOWN["04"] = """
+import course_utils.curvature as upside_down
+from course_utils.curvature import surgeon as upright
+
+def negated(model, inverse):
+    return {name: -score for name, score in upright(model, inverse).items()}
+
+upside_down.surgeon = negated
+"""
 
 
 @pytest.mark.parametrize("number", UPSIDE_DOWN)

@@ -12,6 +12,30 @@ ROOT = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns("networks", "__pycache__")
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
 BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
+    "LAMP sums what is smaller": (
+        "budgets",
+        "squares[order].flip(0).cumsum(0).flip(0)",
+        "squares[order].cumsum(0)",
+        "test_budgets.py::test_lamp_is_its_definition",
+    ),
+    "LAMP not put back in its places": (
+        "budgets",
+        "share[order] = squares[order] /",
+        "share[:] = squares[order] /",
+        "test_budgets.py::test_lamp_keeps_the_order",
+    ),
+    "ERK fills a layer beyond its size": (
+        "budgets",
+        "if name not in full and scale * wanted[name] > sizes[name]}",
+        "if False}",
+        "test_budgets.py::test_erk_is_its_definition",
+    ),
+    "Taylor's gradients of the last batch only": (
+        "scores",
+        '            cross_entropy(model(x), y, reduction="sum").backward()',
+        '            model.zero_grad()\n            cross_entropy(model(x), y, reduction="sum").backward()',
+        "test_scores.py::test_taylor",
+    ),
     "ties are kept": (
         "scopes",
         "mask = flat > cut",
@@ -142,6 +166,33 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "[*waiting, *(label for label in groups if label not in found)]",
         "[label for label in groups if label not in found]",
         "test_activity.py::test_residual_streams_are_refused",
+    ),
+    "the batch's gradient squared": (
+        "curvature",
+        """        for flowing, read in zip(d, x, strict=True):  # image by image: one gradient at a time
+            g = (flowing @ read.mT).flatten(0, 1)
+            found[name].addcmul_(g, g)
+""",
+        "        g = (d @ x.mT).sum(0).flatten(0, 1)\n        found[name].addcmul_(g, g)\n",
+        "test_curvature.py::test_fisher_is_the_mean",
+    ),
+    "a batch's loss averaged": (
+        "gradients",
+        'reduction="sum"',
+        'reduction="mean"',
+        "test_curvature.py::test_the_size_of_a_batch_is_no_matter",
+    ),
+    "surgeon's updates added up": (
+        "curvature",
+        "both = gone[:, :, None] & gone[:, None, :]",
+        "both = torch.diag_embed(gone)",
+        "test_curvature.py::test_many_removals_at_once",
+    ),
+    "Taylor of each batch": (
+        "scores",
+        'cross_entropy(model(x), y, reduction="sum").backward()\n            count += len(x)',
+        "cross_entropy(model(x), y).backward()\n            count += 1",
+        "test_scores.py::test_taylor_is_the_change",
     ),
 }
 
