@@ -4,6 +4,7 @@ A convolution is a matrix product once its input is unfolded: Y = X W', with C·
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +31,19 @@ def sampled(layer: nn.Module, x: Tensor, y: Tensor, places: int, random: torch.G
 def listen(model: nn.Module, layers: Iterable[str], batches: Batches, hear: Callable, places: int, seed: int) -> None:
     """hear(layer, X, Y) for every batch; the same seed looks at the same positions in any network."""
     randoms = {name: torch.Generator().manual_seed(seed) for name in layers}
-    count = 0
+    count, left = 0, set(randoms)
 
     def see(name: str, x: Tensor, y: Tensor) -> None:
         hear(name, *sampled(model.get_submodule(name), x, y, places, randoms[name]))
+        left.discard(name)
+        if not left:
+            raise StopIteration  # all were heard: the rest of the network need not run
 
     with evaluating(model), watching(model, randoms, see):
         for x, _ in samples(model, batches):
-            model(x)
+            left = set(randoms)
+            with suppress(StopIteration):
+                model(x)
             count += len(x)
     if not count:
         raise ValueError("the calibration batches hold no images: there is nothing to look at")
