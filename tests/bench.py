@@ -14,13 +14,18 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 
+from course_utils.activity import awake
+from course_utils.curvature import fisher, inverse_fisher
 from course_utils.data import Split, batches, pixels_last
 from course_utils.masks import prunable
 from course_utils.measure import latency, macs
 from course_utils.models import resnet50
+from course_utils.rebuild import layer_obs
+from course_utils.regression import lasso, thinet
 from course_utils.scopes import globally
-from course_utils.scores import magnitude
+from course_utils.scores import magnitude, taylor, wanda
 from course_utils.train import hold
+from course_utils.units import bn_scale, inner
 
 failed = []
 
@@ -147,11 +152,60 @@ def half_the_channels() -> None:
     print(f"     (that is {speedup / ratio:.2f} of what its MACs promise)", flush=True)
 
 
+def sample_by_sample(model: nn.Module, pairs: list) -> None:
+    """The plain diagonal Fisher: one backward pass for each image, its gradient squared and added."""
+    sums = {name: torch.zeros_like(w) for name, w in prunable(model).items()}
+    for x, y in pairs:
+        for image, label in zip(x.split(1), y.split(1), strict=True):
+            model.zero_grad()
+            cross_entropy(model(image), label).backward()
+            for name, w in prunable(model).items():
+                sums[name].addcmul_(w.grad, w.grad)
+    model.zero_grad()
+
+
+def forward_backward(model: nn.Module, pairs: list) -> None:
+    """The yardstick: gradients of the same images, batch by batch."""
+    for x, y in pairs:
+        cross_entropy(model(x), y).backward()
+    model.zero_grad()
+
+
+def criteria() -> None:
+    """One decision of every criterion on ResNet-50, in forward-backward passes over the same images, and its memory."""
+    model, random = resnet50().eval(), torch.Generator().manual_seed(0)
+    pairs = [(pixels_last(torch.randn(8, 3, 32, 32, generator=random)), torch.arange(8)) for _ in range(4)]
+    groups = inner(model)
+    forward_backward(model, pairs)
+    awake(model, groups, pairs[:1])  # warm up
+    unit = seconds(lambda: forward_backward(model, pairs), 3)
+    plain = seconds(lambda: sample_by_sample(model, pairs), 1)
+    print(f"     one forward-backward pass over 32 images: {unit:.2f} s; sample by sample {plain / unit:.2f} of it")
+    costs = {
+        "magnitude": lambda: magnitude(model), "scaling": lambda: bn_scale(model, groups),
+        "zeros (APoZ)": lambda: awake(model, groups, pairs), "Taylor": lambda: taylor(model, pairs),
+        "Wanda": lambda: wanda(model, pairs), "diagonal Fisher": lambda: fisher(model, pairs),
+        "OBS, blocks of 10": lambda: inverse_fisher(model, pairs, 1e-4, 10),
+        "LASSO": lambda: lasso(model, groups, pairs), "ThiNet": lambda: thinet(model, groups, pairs),
+        "SparseGPT": lambda: layer_obs(model, pairs),
+    }  # fmt: skip
+    for name, work in costs.items():
+        more = peak_extra(work) >> 20
+        took = seconds(work, 3 if name in ("zeros (APoZ)", "Taylor") else 1)
+        what = f"{name}, forward-backward passes ({took:.2f} s, {more} MiB more)"
+        if name in ("zeros (APoZ)", "Taylor"):
+            report(what, took / unit, 1.2)
+        else:
+            print(f"     {what}: {took / unit:.3f}", flush=True)
+        if name == "diagonal Fisher":
+            report("diagonal Fisher, time / the plain loop's", took / plain, 1)
+
+
 def main() -> int:
     """Run every benchmark on one thread."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for bench in (decision, held_step, loader, half_the_channels):
+    for bench in (decision, held_step, loader, half_the_channels, criteria):
         bench()
     print(f"{len(failed)} of the promises missed" if failed else "every promise kept")
     return bool(failed)
