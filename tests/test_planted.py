@@ -194,6 +194,30 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "cross_entropy(model(x), y).backward()\n            count += 1",
         "test_scores.py::test_taylor_is_the_change",
     ),
+    "the original's inputs": (
+        "regression",
+        "tables(silent, listeners(group), batches)",
+        "tables(model, listeners(group), batches)",
+        "test_regression.py::test_reconstruction_is_least_squares_on_pruned_inputs",
+    ),
+    "one column for each channel": (
+        "regression",
+        "masks[name].repeat_interleave(weight[0, 0].numel())",
+        "masks[name].repeat(weight[0, 0].numel())",
+        "test_regression.py::test_reconstruction_is_least_squares_on_pruned_inputs",
+    ),
+    "ThiNet forgets what is gone": (
+        "regression",
+        "cross, gone[unit] = cross + gram[unit], True",
+        "cross, gone[unit] = gram[unit], True",
+        "test_regression.py::test_thinet_is_the_naive_loop",
+    ),
+    "the inverse is not updated": (
+        "rebuild",
+        "inverse -= column[:, None] * column / pivot",
+        "inverse -= 0 * column[:, None] * column / pivot",
+        "test_rebuild.py::test_obcs_row_is_least_squares",
+    ),
 }
 
 
