@@ -116,7 +116,7 @@ def cut(name, criterion, scope, sparsity, draw):
     if criterion == "OBS":
         curvature.compensate(network, masks, inverse(name, draw))
     elif criterion == "SparseGPT":
-        rebuild.compensate(network, masks, calibration(draw))
+        rebuild.mend(network, masks, calibration(draw))
     else:
         apply_masks(network, masks)
     return network
