@@ -64,7 +64,8 @@ LAPTOP = replace(
     repair_images=4000, repeats=15, unit_sparsities=(0.5, 0.8, 0.7, 0.2, 0.3, 0.4, 0.6),
     thinning_epochs=3, calibration_images=1024, dampings=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     weights=WEIGHTS, units=UNITS, tuned_parents=(0, 1, 2),
-    tuned=TUNED, trims=(0.3, 0.5, 0.1, 0.2, 0.7), fitted_sparsities=(0.5, 0.3, 0.7, 0.1), fitted_images=256,
+    tuned=TUNED, trims=(0.3, 0.5, 0.1, 0.2, 0.7), perceptrons=tuple(range(10, 26)),
+    fitted_sparsities=(0.5, 0.3, 0.7, 0.1), fitted_images=256,
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,

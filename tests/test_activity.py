@@ -21,8 +21,8 @@ def norm(name):
 
 
 GROUPS = {
-    "first": {"conv1.weight": 0} | norm("bn1") | {"conv2.weight": 1},
-    "second": {"conv2.weight": 0} | norm("bn2") | {"fc.weight": 1},
+    "first": {"conv1.weight": 0, "conv1.bias": 0} | norm("bn1") | {"conv2.weight": 1},
+    "second": {"conv2.weight": 0, "conv2.bias": 0} | norm("bn2") | {"fc.weight": 1},
 }
 
 

@@ -58,6 +58,24 @@ def negated(model, inverse):
 
 upside_down.surgeon = negated
 """
+UPSIDE_DOWN["05"] = """
+import course_utils.activity as upside_down
+from course_utils.activity import awake as upright
+
+def negated(model, groups, batches):
+    return {name: -score for name, score in upright(model, groups, batches).items()}
+
+upside_down.awake = negated
+"""
+UPSIDE_DOWN["06"] = """
+import course_utils.regression as upside_down
+from course_utils.regression import thinet as upright
+
+def negated(model, groups, batches):
+    return {name: -score for name, score in upright(model, groups, batches).items()}
+
+upside_down.thinet = negated
+"""
 
 
 @pytest.mark.parametrize("number", UPSIDE_DOWN)
