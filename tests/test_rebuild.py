@@ -202,7 +202,7 @@ def test_mending_is_the_sweep_in_every_layer_and_keeps_the_masks(network, images
 @pytest.mark.parametrize("work", [layer_obs, hessians, lambda m, b: mend(m, layerwise(magnitude(m), 0.5), b)])
 def test_what_no_layer_can_be_rebuilt_from_is_refused(network, images, work):
     x, y = images[0]
-    for batches, words in (([], "no calibration"), ([(x[:0], y[:0])], "no images"), ([(x * torch.inf, y)], "NaN")):
+    for batches, words in (([], "no calibration"), ([(x[:0], y[:0])], "with images"), ([(x * torch.inf, y)], "NaN")):
         with pytest.raises(ValueError, match=words):
             work(network, batches)
     with pytest.raises(ValueError, match="another network"):

@@ -267,7 +267,7 @@ def test_what_no_regression_can_learn_from_is_refused(network, images, work):
     x, y = images[0]
     for batches, words in (
         ([], "no calibration batches"),
-        ([(x[:0], y[:0])], "no images"),
+        ([(x[:0], y[:0])], "no calibration batches with images"),
         ([(x * torch.nan, y)], "NaN"),
         ([(x[:, :1], y)], "3 channels"),
     ):
