@@ -17,15 +17,18 @@ def lamp(scores: Scores, sparsity: float) -> Masks:
 
 
 def lamp_scores(s: Tensor) -> Tensor:
-    """s² as a part of all that would still be there when it goes; the layer's largest is 1, so no layer is emptied."""
-    if (s[s.isfinite()] < 0).any():
-        raise ValueError(f"LAMP squares the scores, so they cannot be negative; the smallest is {s.min():.3g}")
-    squares = s.masked_fill(s.isinf(), 0).double().flatten().square()
+    """s² as a part of all that would still be there when it goes; the layer's largest gets 1 and goes last."""
+    gone = s == -torch.inf
+    if not (gone | (s >= 0)).all() or (s == torch.inf).any():
+        raise ValueError(
+            "LAMP squares scores from 0 upwards, without at_least(): it leaves every layer one weight itself"
+        )
+    squares = s.masked_fill(gone, 0).double().flatten().square()
     order = squares.argsort(stable=True)
     rest = squares[order].flip(0).cumsum(0).flip(0)
     share = torch.empty_like(squares)
     share[order] = squares[order] / rest.clamp_min(torch.finfo(torch.float64).tiny)
-    return torch.where(s.isinf(), s.double(), share.view_as(s))  # what is protected or gone already stays so
+    return share.view_as(s).masked_fill(gone, -torch.inf)  # what is gone already stays so
 
 
 def erk(scores: Scores, sparsity: float) -> Masks:

@@ -62,13 +62,15 @@ def watching(model: nn.Module, layers: Iterable[str], see: Callable) -> Generato
 @contextmanager
 def looking(model: nn.Module) -> Generator[None]:
     """Evaluation mode with gradients, inside the block; afterwards mode, gradients and flags are as they were."""
-    mode, flags = model.training, [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     model.eval()
     try:
         with torch.enable_grad():
             yield
     finally:
-        model.train(mode)
+        for module, training in modes:
+            module.training = training
         for parameter, flag, grad in flags:
             parameter.requires_grad_(flag)
             parameter.grad = grad

@@ -84,9 +84,7 @@ def mention_definition(name: str, thing: Any, work: FunctionType, parts: dict[st
         return
     if thing.__name__ == "<lambda>":
         raise ValueError(f"{name} is a lambda: give it a name with def, so that a change of it can be seen")
-    inner = (
-        [thing] if isinstance(thing, FunctionType) else [f for f in vars(thing).values() if isinstance(f, FunctionType)]
-    )
+    inner = [thing] if isinstance(thing, FunctionType) else [f for f in map(plain, vars(thing).values()) if f]
     parts[name] = "\n".join(stripped(textwrap.dedent(inspect.getsource(f))) for f in inner)
     for function in inner:
         for used in global_names(function.__code__):
@@ -94,8 +92,15 @@ def mention_definition(name: str, thing: Any, work: FunctionType, parts: dict[st
                 mention(used, function.__globals__[used], work, parts)
         defaults = {"defaults": function.__defaults__, "keywords": function.__kwdefaults__}
         for inside, value in (defaults | dict(inspect.getclosurevars(function).nonlocals)).items():
-            if value is not thing:
+            if getattr(value, "__wrapped__", value) is not thing:
                 mention(f"{name}.{inside}", value, work, parts)
+
+
+def plain(member: Any) -> FunctionType | None:
+    """The function inside a method, static or cached method, or property; None for anything else."""
+    for layer in ("__func__", "fget", "__wrapped__"):
+        member = getattr(member, layer, member)
+    return member if isinstance(member, FunctionType) else None
 
 
 def global_names(code: CodeType) -> set[str]:

@@ -19,13 +19,14 @@ from course_utils.data import Split, batches, pixels_last
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[None]:
     """Evaluation mode and no gradients inside the block; afterwards the model is in the mode it was in."""
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 def outputs(model: nn.Module, split: Split) -> Tensor:

@@ -16,6 +16,10 @@ from course_utils.measure import evaluating
 Table = tuple[Tensor, Tensor]
 
 
+class Enough(Exception):
+    """Ends a forward pass of which the rest is not needed."""
+
+
 def sampled(layer: nn.Module, x: Tensor, y: Tensor, places: int, random: torch.Generator) -> Table:
     """(X, Y): what `layer` reads and says, without its bias, at `places` random positions of each image, in float64."""
     if isinstance(layer, nn.Conv2d):
@@ -37,13 +41,15 @@ def listen(model: nn.Module, layers: Iterable[str], batches: Batches, hear: Call
         hear(name, *sampled(model.get_submodule(name), x, y, places, randoms[name]))
         left.discard(name)
         if not left:
-            raise StopIteration  # all were heard: the rest of the network need not run
+            raise Enough  # all were heard: the rest of the network need not run
 
     with evaluating(model), watching(model, randoms, see):
         for x, _ in samples(model, batches):
             left = set(randoms)
-            with suppress(StopIteration):
+            with suppress(Enough):
                 model(x)
+            if left:
+                raise ValueError(f"{min(left)} reads nothing when the network runs: leave it out")
 
 
 def tables(model: nn.Module, layers: Iterable[str], batches: Batches, places: int = 20, seed: int = 0) -> dict:

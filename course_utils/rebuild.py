@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from course_utils.calibration import Batches
 from course_utils.masks import Masks, fitting, prunable
 from course_utils.readings import moments
+from course_utils.scopes import fraction, keep_top
 from course_utils.scores import Scores
 
 
@@ -25,7 +26,7 @@ def inverse(h: Tensor, damping: float = 0.01) -> Tensor:
     damped = h + torch.diag((diagonal == 0).to(h) + damping * diagonal.mean())
     factor, failed = torch.linalg.cholesky_ex(damped)
     pivots = factor.diagonal()
-    if failed or not pivots.min() > 1e-7 * pivots.max():
+    if failed or damping < 0 or not pivots.min() > 1e-7 * pivots.max():
         raise ValueError(f"H has no inverse at damping {damping}: take a damping such as 0.01, or more images")
     return torch.cholesky_inverse(factor)
 
@@ -58,13 +59,6 @@ def obc_row(w: Tensor, inverse: Tensor, count: int) -> tuple[Tensor, list[int], 
     return w, order, costs
 
 
-def smallest_first(scores: Tensor, gone: int) -> Tensor:
-    """A mask without the `gone` smallest scores; among equals the first go."""
-    mask = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
-    mask[scores.flatten().argsort(stable=True)[:gone]] = False
-    return mask.view_as(scores)
-
-
 def obc(w: Tensor, h: Tensor, sparsity: float, damping: float = 0.01) -> Tensor:
     """W after round(sparsity · n) removals, the cheapest next one of all rows each time; every row costs d³."""
     if len(h) > 600:
@@ -72,7 +66,7 @@ def obc(w: Tensor, h: Tensor, sparsity: float, damping: float = 0.01) -> Tensor:
     rows, inverted = alive(w, h), inverse(h, damping)
     costs = torch.tensor([obc_row(row, inverted, len(h))[2] for row in rows], dtype=torch.float64)
     heads = costs.cummax(1).values  # a removal has to wait for those before it in its row
-    counts = (~smallest_first(heads, round(sparsity * w.numel()))).sum(1).tolist()
+    counts = (~keep_top(heads, sparsity)).sum(1).tolist()
     return torch.stack([obc_row(row, inverted, k)[0] for row, k in zip(rows, counts, strict=True)]).view_as(w)
 
 
@@ -80,14 +74,15 @@ def sparsegpt(
     w: Tensor, h: Tensor, sparsity: float = 0.0, mask: Tensor | None = None, damping: float = 0.01, block: int = 128
 ) -> tuple[Tensor, Tensor]:
     """(W, mask): columns go from left to right, and only those to the right of a removed weight make up for it."""
-    rows, factor = alive(w, h), torch.linalg.cholesky(inverse(h, damping), upper=True)
-    keep = torch.ones_like(rows, dtype=torch.bool) if mask is None else mask.flatten(1).clone()
+    rows = alive(w, h) if mask is None else w.detach().double().flatten(1).clone()
+    factor = torch.linalg.cholesky(inverse(h, damping), upper=True)
+    keep = torch.ones_like(rows, dtype=torch.bool) if mask is None else mask.flatten(1).to(rows.device)
     for j in range(rows.shape[1]):
         if mask is None and j % block == 0:
             part = slice(j, min(j + block, rows.shape[1]))
             cost = (rows[:, part] / factor.diagonal()[part]).square()
-            gone = round(sparsity * len(rows) * part.stop) - round(sparsity * len(rows) * j)
-            keep[:, part] = smallest_first(cost, gone)
+            gone = round(fraction(sparsity) * len(rows) * part.stop) - round(sparsity * len(rows) * j)
+            keep[:, part] = keep_top(cost, gone / cost.numel())
         miss = rows[:, j].masked_fill(keep[:, j], 0) / factor[j, j]
         rows[:, j:] -= miss[:, None] * factor[j, j:]
         rows[:, j].masked_fill_(~keep[:, j], 0)

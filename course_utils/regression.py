@@ -40,11 +40,12 @@ def contributions(model: nn.Module, groups: Groups, batches: Batches) -> dict[st
 
 def lasso_path(gram: Tensor) -> tuple[Tensor, Tensor]:
     """(λ, β): the bends of argmin ‖y − Zβ‖² / 2 rows + λ ‖β‖₁, from β = 0 to λ = 0; a column of β for each λ."""
-    g = gram.cpu().double().numpy()
+    unit = gram.diagonal().max().clamp_min(1e-300).item()  # LARS stops at a fixed λ: first bring all to one scale
+    g = gram.cpu().double().numpy() / unit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of two equal units one never enters: as it should be
         bends, _, betas = lars_path_gram(g.sum(1), g, n_samples=1, method="lasso", max_iter=20 * len(g))
-    return torch.from_numpy(bends), torch.from_numpy(betas)
+    return torch.from_numpy(bends) * unit, torch.from_numpy(betas)
 
 
 def entries(gram: Tensor) -> Tensor:
@@ -91,6 +92,8 @@ def thinet(model: nn.Module, groups: Groups, batches: Batches) -> Scores:
 
 def least_squares(x: Tensor, y: Tensor, w: Tensor, ridge: float = 0.0) -> Tensor:
     """argmin ‖Y − X W'‖², and of several the one nearest to `w`; a ridge (of X'X's mean diagonal) pulls it there."""
+    if not ridge >= 0:
+        raise ValueError(f"a ridge is a number from 0 upwards, not {ridge!r}")
     if len(x) < x.shape[1] and not ridge > 0:
         raise ValueError(f"{len(x)} rows cannot fit {x.shape[1]} columns: take more images, more places or a ridge > 0")
     gram = x.T @ x
@@ -100,7 +103,7 @@ def least_squares(x: Tensor, y: Tensor, w: Tensor, ridge: float = 0.0) -> Tensor
 
 @torch.no_grad()
 def reconstruct(model: nn.Module, groups: Groups, masks: Masks, batches: Batches, ridge: float = 0.0) -> nn.Module:
-    """A smaller copy, its readers fitted anew one after the other: the pruned inputs, the original's outputs."""
+    """A smaller copy, its readers fitted anew, groups in network order: the pruned inputs, the original's outputs."""
     cut = {name: group for name, group in groups.items() if name in masks}
     targets = tables(model, [layer for group in cut.values() for layer in listeners(group)], batches)
     silent = mute(model, groups, masks)

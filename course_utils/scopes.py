@@ -63,6 +63,9 @@ def globally(scores: Scores, sparsity: float) -> Masks:
 
 def rowwise(scores: Scores, sparsity: float) -> Masks:
     """Each row of each layer, that is each output, loses the same fraction of its weights: Wanda's scope."""
+    for name, s in scores.items():
+        if s.ndim < 2:
+            raise ValueError(f"the scores of {name} have no rows, their shape is {tuple(s.shape)}: take layerwise")
     return {name: torch.stack([keep_top(row, sparsity) for row in s]) for name, s in scores.items()}
 
 
@@ -89,4 +92,5 @@ def at_least(scores: Scores, count: int) -> Scores:
         if not 0 <= count <= s.numel():
             raise ValueError(f"a floor of {count} does not fit {name}, which has {s.numel()}")
     best = {name: s.flatten().topk(count).indices for name, s in scores.items()}
-    return {n: s.flatten().index_fill(0, best[n], torch.inf).view_as(s) for n, s in scores.items()}
+    safe = {n: s.flatten().index_fill(0, best[n], torch.inf).view_as(s) for n, s in scores.items()}
+    return {n: torch.where(s > -torch.inf, safe[n], s) for n, s in scores.items()}  # what is gone stays gone

@@ -48,7 +48,10 @@ def wanda(model: nn.Module, batches: Batches) -> Scores:
     power: dict[str, Tensor | float] = dict.fromkeys(weights, 0.0)
 
     def see(layer: str, x: Tensor, output: Tensor) -> None:
-        channel_last = x.movedim(1, -1) if x.ndim == 4 else x
+        module = model.get_submodule(layer)
+        if getattr(module, "groups", 1) > 1:
+            raise ValueError(f"{layer} is a convolution in {module.groups} groups: not every row reads every channel")
+        channel_last = x if isinstance(module, nn.Linear) else x.movedim(1, -1)
         power[f"{layer}.weight"] += channel_last.flatten(0, -2).square().sum(0)
 
     with evaluating(model), watching(model, [name.removesuffix(".weight") for name in weights], see):

@@ -28,8 +28,10 @@ def thinning(model: nn.Module, groups: Groups, strength: float) -> Generator[Non
     """Inside the block, every backward pass pushes the BatchNorm scales of these groups towards zero."""
     if not 0 <= strength < math.inf:
         raise ValueError(f"the strength of the L1 term is a number from 0 upwards, not {strength!r}")
-    handles = [gamma.register_hook(partial(push, gamma, strength)) for gamma in gammas(model, groups).values()]
+    handles = []
     try:
+        for gamma in gammas(model, groups).values():
+            handles.append(gamma.register_hook(partial(push, gamma, strength)))
         yield
     finally:
         for handle in handles:
@@ -61,7 +63,9 @@ def fold(model: nn.Module, group: Group, gone: Tensor) -> nn.Module:
     """
     norms, count = scales(model, group), channels_in(model, group)
     if len(norms) != 1:
-        raise ValueError(f"fold() takes units that one BatchNorm writes, not {len(norms)}: choose from inner(model)")
+        raise ValueError(
+            f"fold() takes units that one BatchNorm writes, not {len(norms)}: without BatchNorm, remove() them"
+        )
     beta = tensor_of(model, bias_of(norms[0]))
     gone = indices(gone, count).to(beta.device)
     small = copy.deepcopy(model)

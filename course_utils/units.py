@@ -22,7 +22,9 @@ def inner(model: nn.Module) -> Groups:
     groups = getattr(model, "groups", None)
     if not callable(groups):
         raise ValueError(f"{type(model).__name__} has no groups(): write down which tensors belong to a channel")
-    return {name: group for name, group in groups().items() if len(writers(model, group)) == 1}
+    written = {name: [n for n, axis in group.items() if axis == 0] for name, group in groups().items()}
+    tables = {name: [n for n in names if tensor_of(model, n).ndim > 1] for name, names in written.items()}
+    return {name: group for name, group in groups().items() if len(tables[name]) == 1}
 
 
 def writers(model: nn.Module, group: Group) -> list[str]:
@@ -87,6 +89,8 @@ def remove(model: nn.Module, groups: Groups, masks: Masks) -> nn.Module:
 def matching(model: nn.Module, groups: Groups, masks: Masks) -> Masks:
     """The masks, if they fit the groups of this network."""
     for name, mask in masks.items():
+        if mask.dtype != torch.bool:
+            raise ValueError(f"a mask is made of True and False; that of {name} holds {mask.dtype}")
         if name not in groups or mask.shape != (channels_in(model, groups[name]),):
             raise ValueError(f"these masks belong to other units: {name} with {tuple(mask.shape)} does not fit")
     return masks

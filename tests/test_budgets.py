@@ -45,11 +45,15 @@ def test_lamp_keeps_the_order_inside_a_layer():
     assert torch.equal(lamp_scores(s).flatten().argsort(), s.flatten().argsort())
 
 
-def test_lamp_respects_what_is_gone_and_what_is_protected():
+def test_lamp_respects_what_is_gone_and_refuses_what_is_protected():
     scores = some_scores()
     gone = layerwise(chance_of(scores), 0.5)
     assert all(not (m & ~gone[n]).any() for n, m in lamp(restrict(scores, gone), 0.7).items())
-    assert all(m.sum() >= 5 for m in lamp(at_least(scores, 5), 0.85).values())
+    s, stays = scores["a.weight"], gone["a.weight"]
+    alone = lamp_scores(s[stays])  # what is gone counts for nothing in the sums of what stays
+    torch.testing.assert_close(lamp_scores(s.masked_fill(~stays, -torch.inf))[stays], alone)
+    with pytest.raises(ValueError, match=r"without at_least\(\): it leaves every layer one weight"):
+        lamp(at_least(scores, 5), 0.85)
 
 
 def chance_of(scores):
@@ -58,7 +62,7 @@ def chance_of(scores):
 
 
 def test_lamp_refuses_negative_scores_and_bears_layers_of_zeros():
-    with pytest.raises(ValueError, match=r"cannot be negative; the smallest is -1"):
+    with pytest.raises(ValueError, match=r"LAMP squares scores from 0 upwards"):
         lamp({"a": torch.tensor([1.0, -1.0])}, 0.5)
     masks = lamp({"a": torch.zeros(4), "b": torch.ones(4)}, 0.5)
     assert not masks["a"].any() and masks["b"].all()

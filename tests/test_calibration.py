@@ -106,3 +106,11 @@ def test_hooks_go_even_when_somebody_raises():
 
 def test_perceptrons_read_any_shape():
     assert len(list(samples(mlp((64, 8, 4)), [(pictures(2, 1, 8, 8), torch.tensor([0, 1]))]))) == 1
+
+
+def test_a_frozen_batchnorm_stays_frozen():
+    model = network().train()
+    model.bn1.eval()
+    for criterion in (taylor, wanda):
+        criterion(model, [(pictures(2, 3, 8, 8), torch.tensor([0, 1]))])
+        assert model.training and not model.bn1.training and model.fc.training

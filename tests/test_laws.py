@@ -271,10 +271,19 @@ def test_rowwise_takes_equally_much_of_every_row():
         assert torch.equal(mask[1].flatten(), keep_top(rows[1], 0.75))
 
 
+def test_units_have_no_rows():
+    with pytest.raises(ValueError, match=r"the scores of stem have no rows, their shape is \(5,\)"):
+        rowwise({"stem": torch.rand(5)}, 0.4)
+
+
 def test_a_floor_protects_the_best_of_every_layer_and_refuses_what_cannot_be():
     scores = {"a": torch.tensor([1.0, 2.0, 3.0]), "b": torch.tensor([10.0, 20.0, 30.0])}
     masks = globally(at_least(scores, 1), 0.5)
     assert masks["a"].tolist() == [False, False, True] and masks["b"].tolist() == [False, True, True]
+    gone = {"a": torch.tensor([True, False, False]), "b": torch.tensor([True, True, True])}
+    both = at_least(restrict(scores, gone), 2)  # a floor brings nothing back
+    assert both["a"].tolist() == [torch.inf, -torch.inf, -torch.inf]
+    assert at_least({"a": torch.tensor([torch.nan, 1.0])}, 1)["a"].isnan().any()  # keep_top will refuse it
     with pytest.raises(ValueError, match=r"a floor of 4 does not fit a, which has 3"):
         at_least(scores, 4)
     with pytest.raises(ValueError, match=r"sparsity 0.5 would take what at_least\(\) protects"):

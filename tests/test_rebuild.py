@@ -207,3 +207,19 @@ def test_what_no_layer_can_be_rebuilt_from_is_refused(network, images, work):
             work(network, batches)
     with pytest.raises(ValueError, match="another network"):
         mend(network, {"conv1.weight": torch.ones(1, 1, dtype=torch.bool)}, images)
+
+
+def test_a_given_mask_is_kept_to_the_letter_also_where_the_input_was_always_zero():
+    x = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    x[:, 2] = 0
+    w, h = torch.randn(3, 6, generator=torch.Generator().manual_seed(5)), 2 * x.T @ x / len(x)
+    same, _ = sparsegpt(w, h, mask=torch.ones(3, 6, dtype=torch.bool))
+    torch.testing.assert_close(same.float(), w)
+
+
+@pytest.mark.parametrize("sparsity", [90, -0.5])
+def test_sparsity_is_a_fraction_here_too(sparsity):
+    w, h = torch.randn(3, 6), torch.eye(6, dtype=torch.float64)
+    for method in (sparsegpt, obc):
+        with pytest.raises(ValueError, match=r"sparsity is the fraction to remove"):
+            method(w, h, sparsity)

@@ -312,3 +312,17 @@ def test_a_bias_is_no_contribution():
     for name, (x, y) in found.items():
         want = x @ model.get_submodule(name).weight.detach().double().flatten(1).T
         torch.testing.assert_close(y, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e-5, 1.0, 1e6])
+def test_entries_do_not_depend_on_the_scale_of_the_contributions(scale):
+    z = torch.randn(50, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    gram = z.T @ z / len(z)
+    torch.testing.assert_close(entries(gram * scale), entries(gram), rtol=1e-6, atol=0)
+
+
+def test_every_image_is_looked_at_in_places_of_its_own():
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    x = torch.arange(16.0).view(1, 1, 4, 4).repeat(20, 1, 1, 1)
+    seen, _ = tables(nn.Sequential(conv), ["0"], [(x, torch.zeros(20).long())], places=3)["0"]
+    assert len({tuple(sorted(row)) for row in seen.view(20, 3).tolist()}) > 10

@@ -91,6 +91,22 @@ def test_a_remembered_function_counts_by_what_it_does_and_not_by_what_it_remembe
     assert key_of(uses_what_is_remembered, {"x": 1}) != base
 
 
+class Tools:
+    @staticmethod
+    def times(x):
+        return factor * x
+
+
+def uses_a_static_method(x):
+    return {"y": Tools.times(x)}
+
+
+def test_static_methods_of_a_notebooks_classes_count_too(monkeypatch):
+    base = key_of(uses_a_static_method, {"x": 1})
+    monkeypatch.setitem(globals(), "factor", 3)
+    assert key_of(uses_a_static_method, {"x": 1}) != base
+
+
 recipe = Recipe(epochs=1)
 CHOICES = {"one": one_cycle}
 

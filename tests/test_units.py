@@ -156,3 +156,13 @@ def test_networks_without_batchnorm_or_groups_get_a_sentence():
         bn_scale(model, inner(model))
     with pytest.raises(ValueError, match=r"Linear has no groups\(\)"):
         inner(torch.nn.Linear(2, 2))
+
+
+def test_inner_groups_are_not_written_by_a_shortcut_either():
+    assert sorted(inner(resnet_cifar(8, width=0.25))) == ["layer1.0.conv1", "layer2.0.conv1", "layer3.0.conv1"]
+
+
+def test_masks_of_units_are_true_and_false():
+    model = resnet_cifar(8, width=0.25)
+    with pytest.raises(ValueError, match=r"True and False; that of layer1.0.conv1 holds torch.int64"):
+        mute(model, inner(model), {"layer1.0.conv1": torch.ones(4, dtype=torch.long)})
