@@ -33,7 +33,7 @@ from course_utils.units import bn_scale, inner, remove, unit_chance, unit_norm
 
 PUBLISHED = {"ResNet-56": 0.9339, "ResNet-20": 0.9173}
 TESTED, LOOKED_AT, REFRESHED = 1000, 128, 300  # test images of a trial; of a criterion; of fresh statistics
-DRAWS = (0, 1, 2)  # of calibration images and random numbers; magnitude and the like need only one
+DRAWS = (0, 1, 2)  # of calibration images and random numbers, at the first level
 STILL = ("magnitude", "scaling", "norm")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # what these networks were trained with
 RECIPE = Recipe(epochs=0, shift=4)
@@ -141,12 +141,13 @@ def try_out(name, criterion, scope, sparsity, draw):
 
 
 def conditions(name):
-    """All trials of one network; criteria that look at nothing are tried once; ResNet-20 meets the first level only."""
+    """All trials of one network, with all draws at the first level; what looks at nothing needs only one draw."""
     found = [{"name": name, "criterion": "nothing", "scope": "global", "sparsity": 0.0, "draw": 0}]
     for trial in in_turn(contests(name), DRAWS):
         draw = trial.pop("parent")
         still = trial["criterion"] in STILL and "shuffled" not in trial["scope"]
-        if draw == 0 or not still:
+        first = trial["sparsity"] in (WEIGHTS.levels[0], UNITS.levels[0])
+        if draw == 0 or (first and not still):
             found.append({"name": name, **trial, "draw": draw})
     return found
 
@@ -190,12 +191,14 @@ figure, axes = new_figure(14, 4.5, ncols=3, sharey=True)
 scoped = [pair for pair in WEIGHTS.pairs if pair[0] == "magnitude"]
 panels = (
     (scoped, "scope", "ResNet-56: magnitude in several scopes"),
-    ([pair for pair in WEIGHTS.pairs if pair[0] != "magnitude"] + scoped[:1], "criterion", "ResNet-56: criteria"),
-    (UNITS.pairs, "criterion", "ResNet-56: whole channels"),
+    ([pair for pair in WEIGHTS.pairs if pair[0] != "magnitude"] + scoped[:1], "criterion", "ResNet-56: several pairs"),
+    (UNITS.pairs, "criterion", "ResNet-56: whole channels, layer-wise"),
 )
 for ax, (pairs, by, title) in zip(axes, panels, strict=True):
     mine = [t for t in select(trials, name="ResNet-56") if (t.inputs["criterion"], t.inputs["scope"]) in pairs]
     curves(ax, mine, "sparsity", "accuracy", by)
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles, [" · ".join({p[0]: p for p in pairs}.get(label, (label,))) for label in labels])
     ax.axhline(select(trials, name="ResNet-56", criterion="nothing")[0].results["accuracy"], color="grey", ls=":")
     ax.axhline(0.1, color="grey", ls="--")
     ax.set(xlabel="fraction removed", xlim=(0, 1), ylim=(0, 1), title=title)
