@@ -54,9 +54,9 @@ class Profile:
 SMOKE = Profile(
     name="smoke", dataset="solids", width=0.125, blocks=(1, 1, 1, 1), epochs=5, batch_size=50, lr=0.1, bf16=False,
     compiled=False, parents=(0, 1, 2), controls=(0,), first_epochs=2, sparsities=(0.8, 0.5), repair_images=1500,
-    repeats=5, unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=256, dampings=(1e-5, 1e-2),
-    weights=Contest(WEIGHTS.pairs[:7], WEIGHTS.levels[:1]), units=Contest(UNITS.pairs, UNITS.levels[:1]),
-    tuned=TUNED[:2], tuned_parents=(0, 1), trims=(0.3, 0.5), perceptrons=tuple(range(10, 18)),
+    repeats=5, unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=128, dampings=(1e-5, 1e-2),
+    weights=Contest(WEIGHTS.pairs[:6], WEIGHTS.levels[:1]), units=Contest(UNITS.pairs, UNITS.levels[:1]),
+    tuned=TUNED[:2], tuned_parents=(0,), trims=(0.3, 0.5), perceptrons=tuple(range(10, 18)),
     fitted_sparsities=(0.5,), fitted_images=128,
 )  # fmt: skip
 LAPTOP = replace(
