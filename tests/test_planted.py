@@ -114,8 +114,8 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
     "FLOPs for MACs": ("measure", "get_total_flops() // 2", "get_total_flops()", "test_laws.py::test_macs_by_hand"),
     "mode not restored": (
         "measure",
-        "model.train(training)",
-        "model.eval()",
+        "module.training = training",
+        "module.training = False",
         "test_measure_models.py::test_evaluation_restores",
     ),
     "mirrored always": (
