@@ -10,6 +10,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from course_utils.measure import in_mode
+
 Batches = Iterable  # of pairs (images, labels); a list, so that it can be read more than once
 
 
@@ -62,15 +64,11 @@ def watching(model: nn.Module, layers: Iterable[str], see: Callable) -> Generato
 @contextmanager
 def looking(model: nn.Module) -> Generator[None]:
     """Evaluation mode with gradients, inside the block; afterwards mode, gradients and flags are as they were."""
-    modes = [(module, module.training) for module in model.modules()]
     flags = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    model.eval()
     try:
-        with torch.enable_grad():
+        with in_mode(model, training=False), torch.enable_grad():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, flag, grad in flags:
             parameter.requires_grad_(flag)
             parameter.grad = grad

@@ -17,16 +17,22 @@ from course_utils.data import Split, batches, pixels_last
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Generator[None]:
-    """Evaluation mode and no gradients inside the block; afterwards the model is in the mode it was in."""
+def in_mode(model: nn.Module, training: bool) -> Generator[None]:
+    """Training or evaluation mode inside the block; afterwards every part of the model is in the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    model.train(training)
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module, before in modes:
+            module.training = before
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Evaluation mode and no gradients inside the block."""
+    with in_mode(model, training=False), torch.no_grad():
+        yield
 
 
 def outputs(model: nn.Module, split: Split) -> Tensor:

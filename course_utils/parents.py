@@ -1,10 +1,15 @@
-"""The trained networks that pruning starts from. Three small ones are shipped; others are trained once and cached."""
+"""The trained networks that pruning starts from. Small ones are shipped; others are trained once and kept.
+
+A kind of network is a function (number of classes, profile) -> the network with random weights.
+"""
 
 import json
 import shutil
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import FunctionType
 
 import torch
 from torch import nn
@@ -14,13 +19,28 @@ from course_utils.data import Data, solids
 from course_utils.files import ROOT, cache_root, load_tensors, locked, save_tensors
 from course_utils.keys import key_of
 from course_utils.measure import accuracy
-from course_utils.models import resnet50
+from course_utils.models import resnet50, resnet_cifar, vgg16_bn
 from course_utils.profiles import Profile, start
 from course_utils.train import Recipe, train
 from course_utils.trials import where
 
 SHIPPED = ROOT / "course_utils" / "networks"
 VERSION = "1"  # raised by hand when the shipped networks are trained anew
+
+
+def baseline(classes: int, sizes: Profile) -> nn.Module:
+    """The course's first network: a ResNet with bottleneck blocks, ResNet-50 in profile `full`."""
+    return resnet50(classes, sizes.width, sizes.blocks)
+
+
+def vgg(classes: int, sizes: Profile) -> nn.Module:
+    """VGG-16 with BatchNorm, as much narrower as the baseline is."""
+    return vgg16_bn(classes, sizes.width)
+
+
+def resnet20(classes: int, sizes: Profile) -> nn.Module:
+    """ResNet-20; it begins with 16 channels and not with 64, so four times the baseline's width is enough for it."""
+    return resnet_cifar(20, classes, min(1.0, 4 * sizes.width))
 
 
 def baseline_recipe(sizes: Profile) -> Recipe:
@@ -32,26 +52,26 @@ def baseline_recipe(sizes: Profile) -> Recipe:
     )  # fmt: skip
 
 
-def untrained(sizes: Profile, data: Data, seed: int) -> nn.Module:
-    """The baseline network with the random weights that `seed` draws."""
+def untrained(sizes: Profile, data: Data, seed: int, network: FunctionType = baseline) -> nn.Module:
+    """A network with the random weights that `seed` draws."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = resnet50(len(data.classes), sizes.width, sizes.blocks)
+        model = network(len(data.classes), sizes)
     return model.to(data.train.images.device)
 
 
-def parent(sizes: Profile, data: Data, seed: int) -> nn.Module:
-    """A trained baseline network, in evaluation mode: shipped, or else from the cache, or else trained now."""
-    model = untrained(sizes, data, seed)
-    place = shipped(sizes, data, seed) or trained(model, sizes, data, seed)
+def parent(sizes: Profile, data: Data, seed: int, network: FunctionType = baseline) -> nn.Module:
+    """A trained network, in evaluation mode: shipped, or else from the cache, or else trained now."""
+    model = untrained(sizes, data, seed, network)
+    place = shipped(sizes, data, seed, network) or trained(model, sizes, data, seed, network)
     tensors, _ = load_tensors(place)
     load_state(model, tensors, place)
     return model.eval()
 
 
-def shipped(sizes: Profile, data: Data, seed: int) -> Path | None:
+def shipped(sizes: Profile, data: Data, seed: int, network: FunctionType = baseline) -> Path | None:
     """The file that came with the course, if it fits this profile, these data and this seed."""
-    place = SHIPPED / f"{data.name}-{seed}.safetensors"
+    place = SHIPPED / f"{network.__name__}-{data.name}-{seed}.safetensors"
     if sizes.fresh or not place.is_file():
         return None
     _, about = load_tensors(place)
@@ -59,13 +79,13 @@ def shipped(sizes: Profile, data: Data, seed: int) -> Path | None:
     return place if all(about.get(name) == value for name, value in fits.items()) else None
 
 
-def trained(model: nn.Module, sizes: Profile, data: Data, seed: int) -> Path:
+def trained(model: nn.Module, sizes: Profile, data: Data, seed: int, network: FunctionType = baseline) -> Path:
     """Train `model`, unless this very network was trained before; returns its file."""
     recipe = baseline_recipe(sizes)
     shape = {"width": sizes.width, "blocks": sizes.blocks}
-    inputs = shape | {"recipe": recipe.words(), "seed": seed, "data": data.checksum, "network": key_of(resnet50, {})}
+    inputs = shape | {"recipe": recipe.words(), "seed": seed, "data": data.checksum, "network": key_of(network, {})}
     key = key_of(train, inputs)
-    place = cache_root() / "networks" / f"{data.name}-{seed}-{key}.safetensors"
+    place = cache_root() / "networks" / f"{network.__name__}-{data.name}-{seed}-{key}.safetensors"
     with locked(place):
         checkpoint = place.with_suffix("")
         if not place.is_file() or place.stat().st_mtime < sizes.fresh:
@@ -98,12 +118,12 @@ def main() -> None:
     sizes = replace(start("smoke"), fresh=time.time())
     data, records = solids(), []
     SHIPPED.mkdir(exist_ok=True)
-    for seed in sizes.parents:
-        model = parent(sizes, data, seed)
-        place = trained(model, sizes, data, seed)
-        shutil.copyfile(place, SHIPPED / f"{data.name}-{seed}.safetensors")
-        about = {"seed": seed, "test_accuracy": accuracy(model, data.test), "where": where()}
-        records.append(about | {"log": json.loads(load_tensors(place)[1]["log"])})
+    for network, seed in product((baseline, vgg, resnet20), sizes.parents):
+        model = parent(sizes, data, seed, network)
+        place = trained(model, sizes, data, seed, network)
+        shutil.copyfile(place, SHIPPED / f"{network.__name__}-{data.name}-{seed}.safetensors")
+        about = {"network": network.__name__, "seed": seed, "test_accuracy": accuracy(model, data.test)}
+        records.append(about | {"where": where(), "log": json.loads(load_tensors(place)[1]["log"])})
     record = {"version": VERSION, "data": data.checksum, "recipe": baseline_recipe(sizes).words(), "networks": records}
     (SHIPPED / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

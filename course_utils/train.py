@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from course_utils.checkpoints import fingerprint, keep, restore, told
 from course_utils.data import Split, batches
 from course_utils.masks import Masks, fitting
-from course_utils.measure import accuracy
+from course_utils.measure import accuracy, in_mode
 from course_utils.progress import counted
 
 Hook = Callable[[int], None]
@@ -53,6 +53,11 @@ class Recipe:
     bf16: bool = False
     compiled: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what no training can be."""
+        if self.epochs < 0 or self.batch_size < 1:
+            raise ValueError(f"a recipe needs epochs ≥ 0 and batch_size ≥ 1, not {self.epochs} and {self.batch_size}")
+
     def words(self) -> str:
         """The recipe as text, for keys and records."""
         return json.dumps(asdict(self) | {"schedule": self.schedule.__name__})
@@ -78,14 +83,20 @@ def train(
     after_step: Hook = lambda step: None,
     val: Split | None = None,
     checkpoint: Path | None = None,
+    first: int = 0,
 ) -> list[dict]:
-    """Train `model` in place and return one record per epoch; with a `checkpoint`, go on from the latest one."""
+    """Train `model` in place and return one record per epoch; with a `checkpoint`, go on from the latest one.
+
+    Epochs before `first` count as done: order of the images and learning rate are those of the epochs that follow.
+    """
+    if not 0 <= first <= recipe.epochs:
+        raise ValueError(f"first is an epoch from 0 to {recipe.epochs}, not {first}")
     optimizer = sgd(model, recipe)
-    run = fingerprint(model, split, recipe.words(), seed) if checkpoint else ""
+    run = fingerprint(model, split, recipe.words() + (f" from {first}" if first else ""), seed) if checkpoint else ""
     log = restore(model, optimizer, checkpoint, run) if checkpoint else []
     forward = torch.compile(model) if recipe.compiled and split.images.is_cuda else model
     model.train()
-    for epoch in range(len(log), recipe.epochs):
+    for epoch in range(first + len(log), recipe.epochs):
         began = time.perf_counter()
         with seeded(seed * 10007 + epoch), told(epoch, recipe.epochs, checkpoint):
             record = one_epoch(forward, split, recipe, optimizer, epoch, seed, after_step)
@@ -128,22 +139,11 @@ def refresh(model: nn.Module, split: Split, recipe: Recipe, seed: int = 0) -> No
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over all batches
-    with training(model), torch.no_grad():
+    with in_mode(model, training=True), torch.no_grad():
         for x, _ in batches(split, recipe.batch_size, seed, recipe.flip, recipe.shift):
             model(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-@contextmanager
-def training(model: nn.Module):
-    """Training mode inside the block; afterwards the model is in the mode it was in."""
-    mode = model.training
-    model.train()
-    try:
-        yield
-    finally:
-        model.train(mode)
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -111,10 +111,16 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "recipe.batch_size, seed * 10007, recipe.flip",
         "test_train.py::test_each_epoch_has_its_own_order",
     ),
+    "a late start with the first epochs' order": (
+        "train",
+        "range(first + len(log), recipe.epochs)",
+        "range(len(log), recipe.epochs - first)",
+        "test_train.py::test_a_late_start",
+    ),
     "FLOPs for MACs": ("measure", "get_total_flops() // 2", "get_total_flops()", "test_laws.py::test_macs_by_hand"),
     "mode not restored": (
         "measure",
-        "module.training = training",
+        "module.training = before",
         "module.training = False",
         "test_measure_models.py::test_evaluation_restores",
     ),

@@ -116,6 +116,55 @@ def test_batchnorm_and_log_are_resumed_too(tmp_path):
     assert [r["loss"] for r in again] == [r["loss"] for r in log]
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_late_start_is_the_rest_of_the_same_training(tmp_path, momentum):
+    """Two epochs, then `first=2` from their weights: order and learning rate fit; only momentum starts at zero."""
+    data, recipe = digits(), replace(RECIPE, momentum=momentum, shift=1)
+    whole, copied = network(), []
+
+    def keep(step: int) -> None:
+        if step == 2 * 24 - 1:
+            copied.append(copy.deepcopy(whole))
+
+    log = train(whole, data.train, recipe, seed=3, after_step=keep)
+    late = copied[0]
+    rest = train(late, data.train, recipe, seed=3, first=2)
+    equal = all(torch.equal(a, b) for a, b in zip(whole.parameters(), late.parameters(), strict=True))
+    assert equal == (momentum == 0.0) and [r["epoch"] for r in rest] == [3, 4]
+    if not momentum:
+        assert [r["loss"] for r in rest] == [r["loss"] for r in log[2:]]
+
+
+def test_a_late_start_is_resumed_too(tmp_path):
+    """Killed in the last epoch and started again: as if nothing had happened."""
+    data, unbroken = digits(), network()
+    start = copy.deepcopy(unbroken)
+    train(unbroken, data.train, RECIPE, first=2)
+
+    def interrupt(step: int) -> None:
+        if step >= 3 * 24 + 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match="holds epoch 3"):
+        train(copy.deepcopy(start), data.train, RECIPE, first=2, checkpoint=tmp_path / "c", after_step=interrupt)
+    again = copy.deepcopy(start)
+    log = train(again, data.train, RECIPE, first=2, checkpoint=tmp_path / "c")
+    assert [r["epoch"] for r in log] == [3, 4]
+    assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("first", [-1, 5])
+def test_a_start_outside_the_training_is_refused(first):
+    with pytest.raises(ValueError, match=f"first is an epoch from 0 to 4, not {first}"):
+        train(network(), digits().train, RECIPE, first=first)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": -1}, {"epochs": 1, "batch_size": 0}])
+def test_a_recipe_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="a recipe needs epochs ≥ 0 and batch_size ≥ 1"):
+        Recipe(**wrong)
+
+
 def test_best_is_the_epoch_with_the_best_validation(tmp_path):
     data = digits()
     recipe = Recipe(epochs=5, batch_size=50, lr=0.3, schedule=constant, momentum=0.95, flip=False, shift=0)
