@@ -1,13 +1,29 @@
-"""A schedule is an iterator of sparsities: how much is gone after each round of pruning."""
+"""A schedule is an iterator of sparsities: how much is gone after each round of pruning.
 
-from collections.abc import Iterator
+A timetable, {step: sparsity}, says when in a training each of them is due; `gradually` is the hook that keeps to it.
+"""
 
-from course_utils.scopes import fraction
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import nn
+
+from course_utils.masks import Masks, apply_masks
+from course_utils.scopes import fraction, globally, restrict
+from course_utils.scores import Criterion, magnitude
+from course_utils.train import Hook, hold
+
+Scope = Callable[..., Masks]
 
 
 def one_shot(final: float) -> Iterator[float]:
     """s: everything goes at once."""
     return iter([fraction(final)])
+
+
+def even(final: float, rounds: int) -> Iterator[float]:
+    """s k/n: each round removes the same number of the original weights."""
+    final = fraction(final)
+    return (final * k / rounds for k in counting(rounds))
 
 
 def geometric(final: float, rounds: int) -> Iterator[float]:
@@ -16,10 +32,10 @@ def geometric(final: float, rounds: int) -> Iterator[float]:
     return (1 - (1 - final) ** (k / rounds) for k in counting(rounds))
 
 
-def cubic(final: float, rounds: int) -> Iterator[float]:
-    """s - s (1 - k/n)³: fast while there is much to remove, slow towards the end."""
-    final = fraction(final)
-    return (final - final * (1 - k / rounds) ** 3 for k in counting(rounds))
+def cubic(final: float, rounds: int, initial: float = 0.0) -> Iterator[float]:
+    """s - (s - s₀)(1 - k/n)³: fast while there is much to remove, slow towards the end."""
+    final, initial = fraction(final), fraction(initial)
+    return (final - (final - initial) * (1 - k / rounds) ** 3 for k in counting(rounds))
 
 
 def counting(rounds: int) -> range:
@@ -27,3 +43,46 @@ def counting(rounds: int) -> range:
     if not isinstance(rounds, int) or rounds < 1:
         raise ValueError(f"rounds is a whole number from 1 on, not {rounds!r}")
     return range(1, rounds + 1)
+
+
+def spread(levels: Iterable[float], steps: int) -> dict[int, float]:
+    """{step: sparsity}: a timetable with the levels at equal distances, the first one before any step."""
+    levels = list(levels)
+    if not 0 < len(levels) <= steps:
+        raise ValueError(f"{len(levels)} rounds do not fit into {steps} steps: take at least one, and at most {steps}")
+    return {k * steps // len(levels): level for k, level in enumerate(levels)}
+
+
+def gradually(
+    model: nn.Module,
+    masks: Masks,
+    timetable: dict[int, float],
+    criterion: Criterion = magnitude,
+    scope: Scope = globally,
+) -> Hook:
+    """An `after_step` that tightens `masks`, in place, before each step of the timetable, and holds weights to them.
+
+    What is due before step 0 goes at once. What is removed stays removed: it is the first in line at every decision.
+    """
+    levels = [timetable[step] for step in sorted(timetable)]
+    if levels != sorted(levels):
+        raise ValueError(f"a timetable only goes up, because what is removed stays removed; this one is {timetable}")
+    waiting, hooks = dict(timetable), [hold(model, masks)]
+
+    def tighten(step: int) -> None:
+        masks.update(scope(restrict(criterion(model), masks), waiting.pop(step)))
+        apply_masks(model, masks)
+        hooks[0] = hold(model, masks)
+
+    def after_step(step: int) -> None:
+        if waiting and min(waiting) <= step:
+            raise ValueError(
+                f"step {step} is over, and the cut before step {min(waiting)} was missed: begin this run anew"
+            )
+        hooks[0](step)
+        if step + 1 in waiting:
+            tighten(step + 1)
+
+    if 0 in waiting:
+        tighten(0)
+    return after_step
