@@ -1,6 +1,7 @@
 """Pruning, Proven: one command for the whole course. It needs Python 3.11 or newer and nothing else.
 
     python course.py run        execute every notebook (small, offline) and show which claims hold
+    python course.py sweep      execute notebooks for many values of their parameters, and show the means over seeds
     python course.py lab        open the notebooks in JupyterLab
     python course.py test       check the course itself
     python course.py check      is this computer ready?
@@ -20,6 +21,7 @@ import difflib
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -37,6 +39,9 @@ VENV = Path(os.environ.get("COURSE_VENV") or ROOT / ".venv").absolute()
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "course-stamp.txt"
 PROFILES = ("smoke", "laptop", "full")
+ENGINES = ("processes", "dask")
+SLURM = ("queue", "account", "cores", "memory", "walltime", "interface")
+MOST = 1000  # runs in a sweep
 TWO = min(2, os.cpu_count() or 1)
 SIZE = "about 6 GB" if sys.platform == "linux" else "about 1.5 GB"
 
@@ -224,6 +229,30 @@ def run(argv):
     return inside("-m", "course_utils.batch", *words, *books, **extra)
 
 
+def sweep(argv):
+    """Execute notebooks for every combination of parameters, such as: 02 -p seed=0..4. What is finished is kept."""
+    parser = options(sweep)
+    parser.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="02, or 02,03, or a name")
+    parser.add_argument("--profile", default="smoke", metavar="NAME", help=f"{', '.join(PROFILES)} (default smoke)")
+    more = "a parameter and its values: seed=0..4, or lr=0.1,0.2, or one"
+    parser.add_argument("-p", dest="parameters", action="append", default=[], metavar="NAME=VALUES", help=more)
+    parser.add_argument("--jobs", type=whole, metavar="N", help="runs at a time (default 2 in smoke, else 1)")
+    parser.add_argument("--minutes", type=minutes, metavar="N", help="begin no run after N minutes")
+    parser.add_argument("--engine", metavar="NAME", help="processes on this computer (the default), or dask")
+    parser.add_argument("--address", type=address, metavar="tcp://HOST:PORT", help="a Dask scheduler that runs already")
+    more = f"Dask's workers as jobs of Slurm; OPTIONS are like queue=debug,memory=4GB: {', '.join(SLURM)}"
+    parser.add_argument("--slurm", type=cluster, nargs="?", const="", metavar="OPTIONS", help=more)
+    args = parse(parser, argv)
+    if args.profile not in PROFILES:
+        unknown("profile", args.profile, PROFILES)
+    smoke, books = args.profile == "smoke", chosen(args.notebooks)
+    words = [word for parameter in expanded(args.parameters, books) for word in ("-p", parameter)]
+    words += [*engine(args), "--prepare", "--profile", args.profile, "--jobs", args.jobs or (TWO if smoke else 1)]
+    words += ["--minutes", args.minutes] if args.minutes else []
+    extra = {"COURSE_QUIET": "1", "COURSE_MINUTES": None, "COURSE_FRESH": None}
+    return inside("-m", "course_utils.sweep", *words, *books, **extra | ({"HF_HUB_OFFLINE": "1"} if smoke else {}))
+
+
 def test(argv):
     """Run all tests, every notebook among them, with an empty cache. What follows -- goes to pytest."""
     parser = options(test)
@@ -272,7 +301,7 @@ def tidy(argv):
     return inside("-m", "course_utils.tidy", *(["--check"] if parse(parser, argv).check else []), NOTEBOOKS)
 
 
-COMMANDS = {f.__name__: f for f in (run, lab, test, check, data, bench, tidy)}
+COMMANDS = {f.__name__: f for f in (run, lab, test, sweep, check, data, bench, tidy)}
 
 
 # --- words on the command line --------------------------------------------------------------------------------------
@@ -298,7 +327,51 @@ def parameters(book):
     return [target.id for n in nodes for target in getattr(n, "targets", [getattr(n, "target", None)]) if target]
 
 
-def known(word, books):
+def expanded(words, books):
+    """Parameters as `name=value`, one for each value that words like seed=0..4 stand for."""
+    found = [f"{word.partition('=')[0]}={value}" for word in words for value in values(known(word, books, ""))]
+    names = [word.partition("=")[0] for word in dict.fromkeys(found)]
+    count = len(books) * math.prod(names.count(name) for name in set(names))
+    if count > MOST:
+        fail(f"a sweep has at most {MOST:,} runs, and these are more: take fewer values at a time.")
+    return found
+
+
+def values(word):
+    """The values in a word like seed=0..4 or lr=0.1,0.2; what begins with a bracket or a quote is one value."""
+    name, _, text = word.partition("=")
+    if text.startswith(("[", "(", "{", "'", '"')):
+        return [text]
+    if "" in text.replace(" ", "").split(","):
+        fail(f"-p {word} lacks a value: write {name}=0, or {name}=0,1,2, or {name}=0..4.")
+    return [value for piece in text.split(",") for value in spread(word, piece.strip())]
+
+
+def spread(word, piece):
+    """One value, or the whole numbers from the first to the last."""
+    if ".." not in piece:
+        return [piece]
+    ends = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", piece)
+    first, last = map(int, ends.groups()) if ends else (1, 0)
+    if first > last:
+        fail(f"-p {word}: {piece!r} is no range; write two whole numbers, the smaller first, as in 0..4.")
+    return map(str, range(first, min(last, first + MOST) + 1))
+
+
+def engine(args):
+    """Who does the work, as words for the sweep."""
+    if args.engine not in (None, *ENGINES):
+        unknown("engine", args.engine, ENGINES)
+    if args.address and args.slurm is not None:
+        fail("--address is for workers that there are, --slurm for new ones: choose one of the two.")
+    if args.engine == "processes" and (args.address or args.slurm is not None):
+        fail("--address and --slurm are for --engine dask, not for processes.")
+    words = ["--address", args.address] if args.address else []
+    words += ["--slurm", args.slurm] if args.slurm is not None else []
+    return ["--engine", "dask" if words else args.engine or "processes", *words]
+
+
+def known(word, books, more="; --only chooses notebooks"):
     """A parameter as `name=value`, if every one of these notebooks has it."""
     name, equals, value = word.partition("=")
     if not equals or not name.isidentifier():
@@ -307,7 +380,7 @@ def known(word, books):
         fail(f"the profile is chosen by --profile {value}, not by -p.")
     for book in books:
         if name not in parameters(book):
-            unknown("parameter", name, parameters(book), f" in {book.stem}", "; --only chooses notebooks")
+            unknown("parameter", name, parameters(book), f" in {book.stem}", more)
     return word
 
 
@@ -346,6 +419,22 @@ def minutes(text):
     if not re.fullmatch(r"\d+(\.\d+)?|\.\d+", text) or float(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
     return float(text)
+
+
+def address(text):
+    """Where a scheduler listens."""
+    if not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like tcp://127.0.0.1:8786")
+    return text
+
+
+def cluster(text):
+    """Options for Slurm, as `name=value,…`."""
+    for word in filter(None, text.split(",")):
+        name, _, value = word.partition("=")
+        if name not in SLURM or not value or (name == "cores" and not value.isdigit()):
+            raise argparse.ArgumentTypeError(f"{word!r} is not like queue=debug; there are {', '.join(SLURM)}")
+    return text
 
 
 def main(argv):

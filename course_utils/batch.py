@@ -5,20 +5,16 @@
 
 import argparse
 import ast
-import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
+from course_utils.engines import end_when, in_processes, kill_children, parent_gone
 from course_utils.execution import run_notebook
 from course_utils.report import Run, good, page, table, write
 
@@ -48,37 +44,9 @@ def refuse_unwritable(folder: Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def end_when(happened: Callable[[], object]) -> None:
-    """End this process at once when `happened` returns, so that a killed run leaves nobody working."""
-
-    def watch() -> None:
-        happened()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def parent_gone(parent: int) -> None:
-    """Return when the process that started this one is gone."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-
-
-def begin_worker() -> None:
-    """A worker loads papermill once (this takes seconds), leaves Ctrl-C to its parent, and ends when that is gone."""
-    signal.signal(signal.SIGINT, lambda *_: None)
-    parent = multiprocessing.parent_process()
-    if parent:
-        end_when(parent.join)
-    import papermill  # noqa: F401
-
-
-def outcome(future: Future[Run], source: Path) -> Run:
-    """What a worker brought back; if it died itself, that."""
-    try:
-        return future.result()
-    except BrokenExecutor:
-        return Run(source.stem, 0.0, None, "before its end: its process was killed (was there too little memory?)", [])
+def lost(name: str) -> Run:
+    """What there is to say about a notebook whose process died itself."""
+    return Run(name, 0.0, None, "before its end: its process was killed (was there too little memory?)", [])
 
 
 def say(run: Run, count: str) -> None:
@@ -89,28 +57,20 @@ def say(run: Run, count: str) -> None:
 
 def run_all(sources: list[Path], folder: Path, parameters: dict[str, object], jobs: int) -> list[Run]:
     """Run notebooks in a few processes that each take one after the other, and say when each begins and ends."""
-    runs = {}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=begin_worker) as pool:
-        futures = {pool.submit(run_notebook, source, folder, parameters): source for source in sources}
-        try:
-            for future in as_completed(futures):
-                run = runs[futures[future]] = outcome(future, futures[future])
-                say(run, f"({len(runs)} of {len(sources)})")
-        except KeyboardInterrupt:
-            stop(folder)
-            raise
+    runs, work = {}, partial(run_notebook, folder=folder, parameters=parameters)
+    try:
+        for source, run in in_processes(work, sources, jobs):
+            runs[source] = run or lost(source.stem)
+            say(runs[source], f"({len(runs)} of {len(sources)})")
+    except KeyboardInterrupt:
+        stop(folder)
+        raise
     return [runs[source] for source in sources]
 
 
 def stop(folder: Path) -> None:
     """End the workers and their kernels at once, and remove the notebooks that they had half done."""
-    import psutil
-
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "resource_tracker" not in " ".join(process.cmdline()):
-                process.kill()
+    kill_children()
     for part in folder.glob(".*"):
         part.unlink(missing_ok=True)
 

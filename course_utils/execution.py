@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+from course_utils import outcomes
 from course_utils.report import Run, write
 
 MIME = "application/vnd.course.claims+json"
@@ -63,11 +64,21 @@ def peak_memory() -> Generator[dict[str, int]]:
         done.set()
 
 
-def claims_in(notebook: Path) -> list[dict[str, str]]:
-    """The claims and questions that a notebook's cells displayed; of one shown twice, the later."""
+def shown(notebook: Path, mime: str) -> list:
+    """What a notebook's cells displayed for machines to read, in this form."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-    return list({claim["id"]: claim for data in shown for claim in data.get(MIME, [])}.values())
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    return [each[mime] for each in data if mime in each]
+
+
+def claims_in(notebook: Path) -> list[dict[str, str]]:
+    """The claims and questions that a notebook displayed; of one shown twice, the later."""
+    return list({claim["id"]: claim for claims in shown(notebook, MIME) for claim in claims}.values())
+
+
+def outcome_in(notebook: Path) -> dict[str, object]:
+    """The results that a notebook displayed as its outcome; of one shown twice, the later."""
+    return {name: value for results in shown(notebook, outcomes.MIME) for name, value in results.items()}
 
 
 def as_html(notebook: Path, home: Path) -> str:
@@ -80,19 +91,19 @@ def as_html(notebook: Path, home: Path) -> str:
     return HTMLExporter(embed_images=True).from_notebook_node(node, resources)[0]
 
 
-def run_notebook(source: Path, folder: Path, parameters: dict[str, object]) -> Run:
+def run_notebook(source: Path, folder: Path, parameters: dict[str, object], label: str = "") -> Run:
     """Execute one notebook into a folder, as far as it goes, and return what it showed."""
-    print(f"  {source.stem} starts\n", end="", flush=True)
+    print(f"  {label or source.stem} starts\n", end="", flush=True)
     part, kept = folder / f".{source.name}", folder / source.name
-    start, claims = time.perf_counter(), []
+    start, claims, results = time.perf_counter(), [], {}
     try:
         part.unlink(missing_ok=True)
         with peak_memory() as memory:
             error = execute(source, part, parameters)
         seconds = time.perf_counter() - start
         part.replace(kept)
-        claims = claims_in(kept)
+        claims, results = claims_in(kept), outcome_in(kept)
         write(as_html(kept, source.parent), kept.with_suffix(".html"))
     except (OSError, KeyError, ValueError) as problem:
         error, seconds = error or f"after its end: {problem}", time.perf_counter() - start
-    return Run(source.stem, seconds, memory["MiB"] or None, error, claims)
+    return Run(source.stem, seconds, memory["MiB"] or None, error, claims, results)

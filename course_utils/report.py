@@ -2,7 +2,7 @@
 
 import html
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ class Run:
     mebibytes: int | None
     error: str
     claims: list[dict[str, str]]
+    outcome: dict[str, object] = field(default_factory=dict)
 
 
 def counts(run: Run) -> list[str]:
