@@ -12,6 +12,7 @@ from typing import TypeVar
 import torch
 
 from course_utils.contests import TUNED, UNITS, WEIGHTS, Contest
+from course_utils.lotteries import Lottery
 
 Option = TypeVar("Option")
 
@@ -47,6 +48,9 @@ class Profile:
     units: Contest  # notebook 07: criteria for whole channels
     tuned: tuple[tuple[str, str], ...]  # notebook 07: the pairs that are trained on after the cut
     tuned_parents: tuple[int, ...]
+    digit_lottery: Lottery  # notebook 10: of perceptrons
+    lottery: Lottery  # notebook 10: of CIFAR ResNets; without seeds, none is drawn
+    flow_rounds: int  # notebook 10: in which SynFlow removes weights
     minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
     fresh: float = field(default=0.0, repr=False)  # networks made before this moment are trained anew (`--fresh`)
 
@@ -57,7 +61,9 @@ SMOKE = Profile(
     repeats=5, unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=128, dampings=(1e-5, 1e-2),
     weights=Contest(WEIGHTS.pairs[:6], WEIGHTS.levels[:1]), units=Contest(UNITS.pairs, UNITS.levels[:1]),
     tuned=TUNED[:2], tuned_parents=(0,), trims=(0.3, 0.5), perceptrons=tuple(range(10, 18)),
-    fitted_sparsities=(0.5,), fitted_images=128,
+    fitted_sparsities=(0.5,), fitted_images=128, flow_rounds=15,
+    digit_lottery=Lottery((0, 1, 2), rounds=5, kept=0.64, epochs=10, images=1197, early=2, late=8, forks=(0, 6)),
+    lottery=Lottery((), 2, kept=0.3, epochs=6, images=2000, early=1, late=5, forks=(0, 1), width=0.5, depth=8),
 )  # fmt: skip
 LAPTOP = replace(
     SMOKE, name="laptop", controls=(0, 1, 2), first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
@@ -65,7 +71,9 @@ LAPTOP = replace(
     thinning_epochs=3, calibration_images=1024, dampings=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     weights=WEIGHTS, units=UNITS, tuned_parents=(0, 1, 2),
     tuned=TUNED, trims=(0.3, 0.5, 0.1, 0.2, 0.7), perceptrons=tuple(range(10, 26)),
-    fitted_sparsities=(0.5, 0.3, 0.7, 0.1), fitted_images=256,
+    fitted_sparsities=(0.5, 0.3, 0.7, 0.1), fitted_images=256, flow_rounds=99,
+    digit_lottery=replace(SMOKE.digit_lottery, seeds=(0, 1, 2, 3, 4, 5), rounds=10, kept=0.8, forks=(0, 6, 2)),
+    lottery=replace(SMOKE.lottery, seeds=(0, 1, 2)),
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
@@ -75,6 +83,8 @@ FULL = Profile(
     weights=Contest((*WEIGHTS.pairs, *WEIGHTS.others), WEIGHTS.levels),
     units=Contest((*UNITS.pairs, *UNITS.others), UNITS.levels), tuned=TUNED, tuned_parents=(0, 1, 2),
     trims=LAPTOP.trims, perceptrons=LAPTOP.perceptrons, fitted_sparsities=LAPTOP.fitted_sparsities, fitted_images=1024,
+    flow_rounds=99, digit_lottery=LAPTOP.digit_lottery,
+    lottery=Lottery((0, 1, 2), 10, kept=0.8, epochs=160, images=45_000, early=6, late=140, forks=(0, 6, 1, 3, 12)),
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
 

@@ -3,6 +3,7 @@
 Scores have the names and shapes of the weights, like masks. Your own criterion is one more function of this form.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 
 import torch
@@ -59,3 +60,24 @@ def wanda(model: nn.Module, batches: Batches) -> Scores:
             model(x)
     norms = {name: torch.as_tensor(p).sqrt() for name, p in power.items()}
     return {n: w.detach().abs() * norms[n].view(1, -1, *[1] * (w.ndim - 2)) for n, w in weights.items()}
+
+
+def snip(model: nn.Module, batches: Batches) -> Scores:
+    """|w g| before training, the slope for a mask at 1; BatchNorm normalises by the batch, as in a first step."""
+    twin, count = copy.deepcopy(model).requires_grad_(True).train(), 0
+    for x, y in samples(model, batches, labelled=True):
+        cross_entropy(twin(x), y, reduction="sum").backward()  # sums up over the batches
+        count += len(x)
+    return {name: (w * w.grad / count).abs().detach() for name, w in prunable(twin).items() if w.grad is not None}
+
+
+def synflow(model: nn.Module, batches: Batches) -> Scores:
+    """|w| ∂R/∂|w| with R = 1ᵀ Π|W| 1: the part of all flow from inputs to outputs that passes through w."""
+    twin = copy.deepcopy(model).requires_grad_(True).double().eval()
+    with torch.no_grad():
+        for name, t in twin.state_dict().items():
+            constant = name.endswith(("bias", "running_mean"))  # only what is multiplied carries flow
+            t.copy_(torch.zeros_like(t) if constant else t.abs())
+    x, _ = next(iter(samples(model, batches)))
+    twin(torch.ones((1, *x.shape[1:]), dtype=torch.float64, device=x.device)).sum().backward()
+    return {name: (w * w.grad).detach() for name, w in prunable(twin).items() if w.grad is not None}

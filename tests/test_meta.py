@@ -25,6 +25,7 @@ SHOWN = (
     "scopes",
     "budgets",
     "schedules",
+    "tickets",
     "channels",
     "measure",
 )
