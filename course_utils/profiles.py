@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from course_utils.challenges import LITTLE, PUBLISHED, WHOLE, Challenge
 from course_utils.contests import TUNED, UNITS, WEIGHTS, Contest
 from course_utils.lotteries import Lottery
 
@@ -36,6 +37,7 @@ class Profile:
     sparsities: tuple[float, ...]  # of a one-shot sweep
     repair_images: int  # of a short fine-tuning
     repeats: int  # of a latency measurement
+    test_images: int  # notebooks 03, 06: that a trial is tested on
     unit_sparsities: tuple[float, ...]  # notebook 03: of channels
     thinning_epochs: int  # notebook 03: of sparsity training, each over `repair_images`
     calibration_images: int  # notebook 04: that the curvature is measured on
@@ -51,6 +53,11 @@ class Profile:
     digit_lottery: Lottery  # notebook 10: of perceptrons
     lottery: Lottery  # notebook 10: of CIFAR ResNets; without seeds, none is drawn
     flow_rounds: int  # notebook 10: in which SynFlow removes weights
+    challenge: Challenge  # notebook 08: perceptrons, what they learn, and the layers that are timed
+    schedule_rounds: int  # notebook 09: of iterative pruning; the network is looked at after each
+    schedule_images: int  # notebook 09: in an epoch of any retraining
+    schedule_epochs: int  # notebook 09: of any retraining
+    schedule_levels: tuple[float, ...]  # notebook 09: sparsities that are cut at once, and retrained
     minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
     fresh: float = field(default=0.0, repr=False)  # networks made before this moment are trained anew (`--fresh`)
 
@@ -58,33 +65,41 @@ class Profile:
 SMOKE = Profile(
     name="smoke", dataset="solids", width=0.125, blocks=(1, 1, 1, 1), epochs=5, batch_size=50, lr=0.1, bf16=False,
     compiled=False, parents=(0, 1, 2), controls=(0,), first_epochs=2, sparsities=(0.8, 0.5), repair_images=1500,
-    repeats=5, unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=128, dampings=(1e-5, 1e-2),
+    repeats=5, test_images=500,
+    unit_sparsities=(0.5, 0.8), thinning_epochs=1, calibration_images=128, dampings=(1e-5, 1e-2),
     weights=Contest(WEIGHTS.pairs[:6], WEIGHTS.levels[:1]), units=Contest(UNITS.pairs, UNITS.levels[:1]),
     tuned=TUNED[:2], tuned_parents=(0,), trims=(0.3, 0.5), perceptrons=tuple(range(10, 18)),
     fitted_sparsities=(0.5,), fitted_images=128, flow_rounds=15,
     digit_lottery=Lottery((0, 1, 2), rounds=5, kept=0.64, epochs=10, images=1197, early=2, late=8, forks=(0, 6)),
     lottery=Lottery((), 2, kept=0.3, epochs=6, images=2000, early=1, late=5, forks=(0, 1), width=0.5, depth=8),
+    challenge=LITTLE,
+    schedule_rounds=3, schedule_images=450, schedule_epochs=1, schedule_levels=(0.9, 0.5),
 )  # fmt: skip
 LAPTOP = replace(
     SMOKE, name="laptop", controls=(0, 1, 2), first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
-    repair_images=4000, repeats=15, unit_sparsities=(0.5, 0.8, 0.7, 0.2, 0.3, 0.4, 0.6),
-    thinning_epochs=3, calibration_images=1024, dampings=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
+    repair_images=4000, repeats=15, test_images=1000,
+    unit_sparsities=(0.5, 0.8, 0.7, 0.2, 0.3, 0.4, 0.6),
+    challenge=WHOLE, thinning_epochs=3, calibration_images=1024, dampings=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
     weights=WEIGHTS, units=UNITS, tuned_parents=(0, 1, 2),
     tuned=TUNED, trims=(0.3, 0.5, 0.1, 0.2, 0.7), perceptrons=tuple(range(10, 26)),
     fitted_sparsities=(0.5, 0.3, 0.7, 0.1), fitted_images=256, flow_rounds=99,
     digit_lottery=replace(SMOKE.digit_lottery, seeds=(0, 1, 2, 3, 4, 5), rounds=10, kept=0.8, forks=(0, 6, 2)),
     lottery=replace(SMOKE.lottery, seeds=(0, 1, 2)),
+    schedule_rounds=9, schedule_images=3000, schedule_levels=(0.9, 0.5, 0.95, 0.7, 0.3, 0.1),
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
     compiled=True, parents=(0, 1, 2), controls=(0, 1, 2), first_epochs=80, sparsities=(*LAPTOP.sparsities, 0.98),
-    repeats=30, repair_images=45_000, unit_sparsities=LAPTOP.unit_sparsities, thinning_epochs=20,
+    repeats=30, repair_images=45_000, test_images=10_000,
+    unit_sparsities=LAPTOP.unit_sparsities, thinning_epochs=20,
     calibration_images=1024, dampings=LAPTOP.dampings,
     weights=Contest((*WEIGHTS.pairs, *WEIGHTS.others), WEIGHTS.levels),
     units=Contest((*UNITS.pairs, *UNITS.others), UNITS.levels), tuned=TUNED, tuned_parents=(0, 1, 2),
     trims=LAPTOP.trims, perceptrons=LAPTOP.perceptrons, fitted_sparsities=LAPTOP.fitted_sparsities, fitted_images=1024,
     flow_rounds=99, digit_lottery=LAPTOP.digit_lottery,
     lottery=Lottery((0, 1, 2), 10, kept=0.8, epochs=160, images=45_000, early=6, late=140, forks=(0, 6, 1, 3, 12)),
+    challenge=PUBLISHED,
+    schedule_rounds=9, schedule_images=45_000, schedule_epochs=27, schedule_levels=LAPTOP.schedule_levels,
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
 
