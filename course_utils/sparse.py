@@ -31,6 +31,8 @@ def compress(weight: Tensor, block: int = 1) -> Parts:
         raise ValueError(f"sparse layers run on the processor, not on {weight.device}: use .cpu()")
     if block < 1 or any(size % block for size in weight.shape):
         raise ValueError(f"blocks of {block} do not divide a matrix of {weight.shape[0]} × {weight.shape[1]}")
+    if block > 1 and not torch.backends.mkl.is_available():
+        raise ValueError(f"blocks of {block} need Intel's MKL, and this PyTorch comes without it: use block=1")
     table = weight.detach().unflatten(0, (-1, block)).unflatten(2, (-1, block)).transpose(1, 2)  # row, column, block
     rows, columns = (table != 0).flatten(2).any(2).nonzero().T
     pointers = torch.bincount(rows, minlength=len(table)).cumsum(0)

@@ -26,6 +26,7 @@ from course_utils.rebuild import layer_obs
 from course_utils.regression import lasso, thinet
 from course_utils.scopes import globally
 from course_utils.scores import magnitude, taylor, wanda
+from course_utils.speed import break_even, race
 from course_utils.train import hold
 from course_utils.units import bn_scale, inner
 
@@ -205,11 +206,24 @@ def criteria() -> None:
             report("diagonal Fisher, time / the plain loop's", took / plain, 1)
 
 
+def sparse_layers() -> None:
+    """A sparse linear layer of width 1024, 64 examples at once: how much faster, and from which sparsity on."""
+    levels = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+    kinds = {"CSR": 1} | ({"blocks of 32": 32} if torch.backends.mkl.is_available() else {})
+    found = {level: race(1024, level, kinds, repeats=21) for level in levels}
+    for direction in ("forward", "backward"):
+        what = f"dense / CSR, width 1024, 95 %, {direction}"
+        report(what, found[0.95][f"CSR, {direction}"], 3, at_most=False)
+        for kind in kinds:
+            cut = break_even(levels, [found[level][f"{kind}, {direction}"] for level in levels])
+            print(f"     {kind}, {direction}: as fast as dense from a sparsity of {cut} on", flush=True)
+
+
 def main() -> int:
     """Run every benchmark on one thread."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for bench in (decision, held_step, loader, half_the_channels, criteria):
+    for bench in (decision, held_step, loader, half_the_channels, criteria, sparse_layers):
         bench()
     print(f"{len(failed)} of the promises missed" if failed else "every promise kept")
     return bool(failed)

@@ -76,6 +76,16 @@ def negated(model, groups, batches):
 
 upside_down.thinet = negated
 """
+UPSIDE_DOWN["10"] = UPSIDE_DOWN["00"]
+UPSIDE_DOWN["08"] = """
+import course_utils.scores as upside_down
+from course_utils.scores import magnitude as upright
+
+def inverted(model, batches=()):
+    return {name: -score for name, score in upright(model, batches).items()}
+
+upside_down.magnitude = inverted
+"""
 
 
 @pytest.mark.parametrize("number", UPSIDE_DOWN)
