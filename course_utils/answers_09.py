@@ -17,30 +17,30 @@ def some_schedules() -> list[tuple]:
     return [(0.9, 0.0, 3), (0.95, 0.5, 4), (0.8, 0.3, 6)]
 
 
-def rising(final: float, initial: float, rounds: int) -> list[float]:
+def climbing(final: float, initial: float, rounds: int) -> list[float]:
     """The cubic schedule, as a list."""
     return list(cubic(final, rounds, initial))
 
 
-def curve(final: float, initial: float, places: list[float], power: int = 3) -> list[float]:
-    """s - (s - s₀)(1 - x)^power at these places x."""
-    return [final - (final - initial) * (1 - min(x, 1)) ** power for x in places]
+def powers(final: float, initial: float, xs: list[float], power: int = 3) -> list[float]:
+    """s - (s - s₀)(1 - x)^power at these x."""
+    return [final - (final - initial) * (1 - min(x, 1)) ** power for x in xs]
 
 
-def counted(rounds: int, first: int = 1, end: int | None = None) -> list[float]:
+def places(rounds: int, first: int = 1, end: int | None = None) -> list[float]:
     """k / end for `rounds` numbers k, from `first` on."""
     return [k / (end or rounds) for k in range(first, first + rounds)]
 
 
 def increments(final: float, initial: float, rounds: int) -> list[float]:
     """What each round adds."""
-    levels = [initial, *rising(final, initial, rounds)]
+    levels = [initial, *climbing(final, initial, rounds)]
     return [after - before for before, after in pairwise(levels)]
 
 
 rise = Exercise(
     task="A list of the sparsities after rounds 1, 2, …, n of the cubic schedule that begins at `initial`.",
-    solution=rising,
+    solution=climbing,
     cases=some_schedules,
     hints=(
         "After round k the fraction k / rounds of the way is done: 1 - k / rounds is left.",
@@ -49,29 +49,29 @@ rise = Exercise(
     ),
     mistakes={
         "You forgot where it begins: the distance to go is final - initial, and not final.": (
-            lambda final, initial, n: curve(final, 0.0, counted(n))
+            lambda final, initial, n: powers(final, 0.0, places(n))
         ),
         "You count k from 0: the first round removes nothing, and the last one does not arrive. Count from 1 to n.": (
-            lambda final, initial, n: curve(final, initial, counted(n, 0))
+            lambda final, initial, n: powers(final, initial, places(n, 0))
         ),
         "You give n + 1 numbers: the sparsity before round 1 is not asked for.": (
-            lambda final, initial, n: curve(final, initial, counted(n + 1, 0, n))
+            lambda final, initial, n: powers(final, initial, places(n + 1, 0, n))
         ),
         "You arrive one round early, because you divide by n - 1. Round n is the last one that removes something.": (
-            lambda final, initial, n: curve(final, initial, counted(n, 1, n - 1))
+            lambda final, initial, n: powers(final, initial, places(n, 1, n - 1))
         ),
         "That is a straight line: the exponent is missing. With it, the early rounds remove more.": (
-            lambda final, initial, n: curve(final, initial, counted(n), 1)
+            lambda final, initial, n: powers(final, initial, places(n), 1)
         ),
-        "Your exponent is 2. Zhu and Gupta take 3.": lambda final, initial, n: curve(final, initial, counted(n), 2),
+        "Your exponent is 2. Zhu and Gupta take 3.": lambda final, initial, n: powers(final, initial, places(n), 2),
         "Slow first and fast at the end: you raised k / n to the third power, and not what is left, 1 - k / n.": (
-            lambda final, initial, n: [initial + (final - initial) * x**3 for x in counted(n)]
+            lambda final, initial, n: [initial + (final - initial) * x**3 for x in places(n)]
         ),
         "Each of your rounds removes the same fraction of what is *left*. That is the geometric schedule.": (
-            lambda final, initial, n: [1 - (1 - initial) * ((1 - final) / (1 - initial)) ** x for x in counted(n)]
+            lambda final, initial, n: [1 - (1 - initial) * ((1 - final) / (1 - initial)) ** x for x in places(n)]
         ),
         "You return the fraction that stays. In this course, sparsity is what is gone.": (
-            lambda final, initial, n: [1 - s for s in rising(final, initial, n)]
+            lambda final, initial, n: [1 - s for s in climbing(final, initial, n)]
         ),
         "You return what each round adds. A schedule says what is gone in all.": increments,
     },
@@ -94,18 +94,18 @@ def tightened(scores: Scores, masks: Masks, sparsity: float) -> Masks:
     return globally(restrict(scores, masks), sparsity)
 
 
-def more(masks: Masks, sparsity: float) -> float:
+def of_the_rest(masks: Masks, sparsity: float) -> float:
     """The sparsity that removes this fraction of what is left."""
     gone = sparsity_of(masks)
     return fraction(gone + sparsity * (1 - gone))
 
 
-def products(scores: Scores, masks: Masks) -> Scores:
+def zeroed(scores: Scores, masks: Masks) -> Scores:
     """Scores that are 0 where the weight is gone."""
     return {name: s * masks[name] for name, s in scores.items()}
 
 
-def both(first: Masks, second: Masks) -> dict[str, Tensor]:
+def in_both(first: Masks, second: Masks) -> dict[str, Tensor]:
     """What stays in both."""
     return {name: mask & second[name] for name, mask in first.items()}
 
@@ -124,16 +124,16 @@ tighten = Exercise(
             lambda scores, masks, sparsity: globally(scores, sparsity)
         ),
         "You remove that fraction of the weights that are *left*. The level counts all weights, gone ones included.": (
-            lambda scores, masks, sparsity: globally(restrict(scores, masks), more(masks, sparsity))
+            lambda scores, masks, sparsity: globally(restrict(scores, masks), of_the_rest(masks, sparsity))
         ),
         "You add the level to what is gone already. It is cumulative: what is gone counts towards it.": (
             lambda scores, masks, sparsity: globally(restrict(scores, masks), min(1.0, sparsity_of(masks) + sparsity))
         ),
         "Too many are gone: you decide without the old masks, and then combine the two. Decide *with* them.": (
-            lambda scores, masks, sparsity: both(masks, globally(scores, sparsity))
+            lambda scores, masks, sparsity: in_both(masks, globally(scores, sparsity))
         ),
         "A score of 0 is not the first in line if there are negative ones: take -inf for what is gone.": (
-            lambda scores, masks, sparsity: globally(products(scores, masks), sparsity)
+            lambda scores, masks, sparsity: globally(zeroed(scores, masks), sparsity)
         ),
         "You decide layer by layer. All weights of the network compete here.": (
             lambda scores, masks, sparsity: layerwise(restrict(scores, masks), sparsity)

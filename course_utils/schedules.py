@@ -13,6 +13,7 @@ from course_utils.scores import Criterion, magnitude
 from course_utils.train import Hook, hold
 
 Scope = Callable[..., Masks]
+Timetable = dict[int, float]  # step -> what is gone before it
 
 
 def one_shot(final: float) -> Iterator[float]:
@@ -45,7 +46,7 @@ def counting(rounds: int) -> range:
     return range(1, rounds + 1)
 
 
-def spread(levels: Iterable[float], steps: int) -> dict[int, float]:
+def timed(levels: Iterable[float], steps: int) -> Timetable:
     """{step: sparsity}: a timetable with the levels at equal distances, the first one before any step."""
     levels = list(levels)
     if not 0 < len(levels) <= steps:
@@ -54,20 +55,13 @@ def spread(levels: Iterable[float], steps: int) -> dict[int, float]:
 
 
 def gradually(
-    model: nn.Module,
-    masks: Masks,
-    timetable: dict[int, float],
-    criterion: Criterion = magnitude,
-    scope: Scope = globally,
+    model: nn.Module, masks: Masks, timetable: Timetable, criterion: Criterion = magnitude, scope: Scope = globally
 ) -> Hook:
     """An `after_step` that tightens `masks`, in place, before each step of the timetable, and holds weights to them.
 
     What is due before step 0 goes at once. What is removed stays removed: it is the first in line at every decision.
     """
-    levels = [timetable[step] for step in sorted(timetable)]
-    if levels != sorted(levels):
-        raise ValueError(f"a timetable only goes up, because what is removed stays removed; this one is {timetable}")
-    waiting, hooks = dict(timetable), [hold(model, masks)]
+    waiting, hooks = checked(timetable), [hold(model, masks)]
 
     def tighten(step: int) -> None:
         masks.update(scope(restrict(criterion(model), masks), waiting.pop(step)))
@@ -76,9 +70,7 @@ def gradually(
 
     def after_step(step: int) -> None:
         if waiting and min(waiting) <= step:
-            raise ValueError(
-                f"step {step} is over, and the cut before step {min(waiting)} was missed: begin this run anew"
-            )
+            raise ValueError(f"step {step} is over, and the cut before step {min(waiting)} was missed: begin anew")
         hooks[0](step)
         if step + 1 in waiting:
             tighten(step + 1)
@@ -86,3 +78,11 @@ def gradually(
     if 0 in waiting:
         tighten(0)
     return after_step
+
+
+def checked(timetable: Timetable) -> Timetable:
+    """A copy, in order; refuses one by which something would come back."""
+    ordered = dict(sorted(timetable.items()))
+    if list(ordered.values()) != sorted(ordered.values()):
+        raise ValueError(f"a timetable only goes up, because what is removed stays removed; this one is {timetable}")
+    return ordered

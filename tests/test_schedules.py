@@ -12,7 +12,7 @@ from torch import nn
 from course_utils.data import Split
 from course_utils.masks import keep_all, prunable, sparsity_of
 from course_utils.models import resnet_cifar
-from course_utils.schedules import cubic, even, gradually, one_shot, spread
+from course_utils.schedules import cubic, even, gradually, one_shot, timed
 from course_utils.scopes import globally, layerwise
 from course_utils.scores import chance
 from course_utils.train import Recipe, constant, train
@@ -66,12 +66,12 @@ def test_cubic_begins_where_it_is_told(initial):
 
 
 def test_a_timetable_by_hand():
-    assert spread(one_shot(0.9), 100) == {0: 0.9}
-    assert spread([0.3, 0.6, 0.9], 12) == {0: 0.3, 4: 0.6, 8: 0.9}
-    assert list(spread(even(0.9, 9), 60)) == [k * 60 // 9 for k in range(9)]
+    assert timed(one_shot(0.9), 100) == {0: 0.9}
+    assert timed([0.3, 0.6, 0.9], 12) == {0: 0.3, 4: 0.6, 8: 0.9}
+    assert list(timed(even(0.9, 9), 60)) == [k * 60 // 9 for k in range(9)]
     for levels, steps in (([], 5), ([0.1, 0.2], 1)):
         with pytest.raises(ValueError, match=f"{len(levels)} rounds do not fit into {steps} steps"):
-            spread(levels, steps)
+            timed(levels, steps)
 
 
 def test_counts_are_exact_at_every_step_and_nothing_comes_back():
@@ -148,7 +148,7 @@ def test_what_the_hook_refuses():
     with pytest.raises(ValueError, match="a timetable only goes up"):
         gradually(model, keep_all(model), {0: 0.5, 4: 0.4})
     hook = gradually(model, keep_all(model), {0: 0.5, 3: 0.6})
-    with pytest.raises(ValueError, match="the cut before step 3 was missed: begin this run anew"):
+    with pytest.raises(ValueError, match="the cut before step 3 was missed: begin anew"):
         hook(10)
 
 
@@ -166,5 +166,5 @@ def test_a_killed_run_is_not_continued_with_half_its_masks(tmp_path):
         train(model, images(), RECIPE, after_step=stop, checkpoint=tmp_path / "run")
     again = network()
     hook = gradually(again, keep_all(again), TIMETABLE)
-    with pytest.raises(ValueError, match="missed: begin this run anew"):
+    with pytest.raises(ValueError, match="missed: begin anew"):
         train(again, images(), RECIPE, after_step=hook, checkpoint=tmp_path / "run")
