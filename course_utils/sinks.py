@@ -30,7 +30,7 @@ def tensorboard(run: str, rows: Rows) -> str:
     needed("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = place("tensorboard", run)
+    folder = folder_of("tensorboard", run)
     with SummaryWriter(str(folder)) as writer:
         for row in rows:
             for name in row.keys() - {"step"}:
@@ -40,7 +40,7 @@ def tensorboard(run: str, rows: Rows) -> str:
 
 def wandb_offline(run: str, rows: Rows) -> str:
     """A run of Weights & Biases that stays on this computer until you sync it yourself."""
-    folder = place("wandb", run)
+    folder = folder_of("wandb", run)
     folder.mkdir(parents=True, exist_ok=True)
     with needed("wandb").init(project="pruning-proven", name=run, dir=str(folder), mode="offline") as current:
         for row in sorted(rows, key=step_of):  # it drops steps that go back
@@ -53,7 +53,7 @@ def step_of(row: dict[str, float]) -> float:
     return row["step"]
 
 
-def place(sink: str, run: str) -> Path:
+def folder_of(sink: str, run: str) -> Path:
     """A folder for this run, under a name that every system allows."""
     return cache_root() / sink / "".join(letter if letter.isalnum() else "-" for letter in run)
 
