@@ -35,12 +35,12 @@ def value_of(text: str) -> object:
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise an OSError that says what to do if no file can be written here."""
-    from course_utils.files import unwritable
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write("?", folder / "probe").unlink()
     except OSError as error:
+        from course_utils.files import unwritable
+
         raise unwritable(folder, error) from error
 
 

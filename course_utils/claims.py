@@ -5,13 +5,12 @@ A question is open: it is answered YES, NO or UNDECIDED, and no answer is wrong.
 """
 
 import html
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from IPython.display import display
-from scipy.stats import t as student
 
+from course_utils.intervals import interval
 from course_utils.profiles import Profile
 from course_utils.trials import Trial, select
 
@@ -50,15 +49,6 @@ class Verdict:
     verdict: str
     kind: str
     detail: str
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half-width of the 95 % Student-t interval."""
-    n, mean = len(values), sum(values) / len(values)
-    if n < 2:
-        return mean, math.inf
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
-    return mean, float(student.ppf(0.975, n - 1)) * spread / math.sqrt(n)
 
 
 def judge(claim: Claim, trials: Iterable[Trial], sizes: Profile) -> Verdict:

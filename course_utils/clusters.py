@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
     from distributed import Client
 
+PATIENCE = 600  # seconds without any worker
 OPTIONS = {"cores": "job_cpu", "memory": "memory", "queue": "queue", "account": "account", "walltime": "walltime"}
 
 
@@ -29,9 +31,15 @@ def in_dask(
     from distributed import KilledWorker
     from distributed import wait as wait_for
 
-    left, running = iter(items), {}
+    left, running, met = iter(items), {}, time.monotonic()
     while True:
-        free = max(1, sum(client.nthreads().values())) - len(running)
+        threads = sum(client.nthreads().values())
+        met = time.monotonic() if threads else met
+        if time.monotonic() - met > PATIENCE:
+            raise OSError(
+                "all workers have been gone for ten minutes: what is finished is kept, give the command again"
+            )
+        free = max(1, threads) - len(running)
         running |= {client.submit(work, item, pure=False): item for _, item in zip(range(free), left)}  # noqa: B905
         if not running:
             return
@@ -49,12 +57,12 @@ def dask_client(workers: int, address: str, slurm: str | None, seen: list[Path])
     import dask
     from distributed import Client
 
-    settings = {"distributed.scheduler.allowed-failures": 1}
+    settings = {"distributed.scheduler.allowed-failures": 1, "distributed.deploy.lost-worker-timeout": "1 hour"}
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         new = None if address else local(workers) if slurm is None else jobs(workers, slurm, seen[-1])
         place: Any = stack.enter_context(new) if new else address
         try:
-            client = stack.enter_context(Client(place, timeout=20))
+            client = stack.enter_context(Client(place, timeout=10))
         except OSError as error:
             raise OSError(f"nobody answers at {address}: is the scheduler running, and is that its address?") from error
         client.wait_for_workers(1)

@@ -46,7 +46,7 @@ def perform(condition: Condition, surroundings: dict[str, str]) -> Run:
         record = condition.folder / "record.json"
         record.unlink(missing_ok=True)
         run = run_notebook(condition.source, condition.folder, condition.parameters, condition.label)
-        write(json.dumps(about(condition, run), indent=1), record)
+        write(json.dumps(about(condition, run), indent=1, default=repr), record)
     return run
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from course_utils import outcomes
 from course_utils.conditions import Condition, about
+from course_utils.intervals import interval
 from course_utils.report import Run, counts, write
 
 Done = tuple[Condition, Run | None]  # None: not begun
@@ -50,8 +51,6 @@ def table(done: list[Done]) -> str:
 
 def means(done: list[Done]) -> str:
     """Mean ± half-width of the 95 % Student interval over the seeds, for each number of each condition's outcome."""
-    from course_utils.claims import interval
-
     names = [name for name in varying(done) if name != "seed"]
     found: dict[tuple[str, ...], list[float]] = {}
     for condition, run in done:
@@ -79,4 +78,4 @@ def refuted(done: list[Done]) -> list[str]:
 
 def keep(done: list[Done], path: Path) -> Path:
     """Everything in one file, a line of JSON for each run."""
-    return write("".join(json.dumps(about(c, run)) + "\n" for c, run in done if run), path)
+    return write("".join(json.dumps(about(c, run), default=repr) + "\n" for c, run in done if run), path)

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from course_utils.clusters import dask_client, in_dask
 from course_utils.conditions import Condition, finished, perform
 from course_utils.engines import end_when, in_processes, kill_children, parent_gone
 from course_utils.report import Run
+from course_utils.stamps import HOME, digest, stamp
 from course_utils.summaries import Done, keep, means, refuted, table
 
 CARRIED = re.compile(r"COURSE_(CACHE|DATA|QUIET)|HF_HUB_OFFLINE|JUPYTER_\w+|\w+_NUM_THREADS")  # to workers elsewhere
@@ -47,45 +47,11 @@ def conditions(sources: list[Path], values: dict[str, list[object]], profile: st
 
 def condition(source: Path, parameters: dict[str, object], several: list[str], root: Path) -> Condition:
     """A notebook with one combination of parameters, in a folder of its own whose name people can read."""
-    words = [f"{name}={value}" for name, value in parameters.items()]
+    words = [f"{name}={value}" for name, value in sorted(parameters.items())]
     name = re.sub(r"[^\w.=+-]+", "_", " ".join(words))[:80]
-    own = hashlib.sha256(json.dumps(parameters, sort_keys=True, default=repr).encode()).hexdigest()[:8]
+    own = digest(json.dumps(parameters, sort_keys=True, default=repr))[:8]
     label = " ".join([source.stem, *(f"{name}={parameters[name]}" for name in several)])
     return Condition(source, parameters, root / source.stem / f"{name}-{own}", stamp(source, parameters), label)
-
-
-def stamp(source: Path, parameters: dict[str, object]) -> str:
-    """A digest of all that a run is of: the notebook's code, its parameters, the course, the packages, your data."""
-    parts = (code(source), json.dumps(parameters, sort_keys=True, default=repr), package(), own_data(parameters))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-
-@cache
-def code(notebook: Path) -> str:
-    """A notebook's code cells: neither its prose nor its outputs."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\0".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-
-
-@cache
-def package() -> str:
-    """The course's modules (their syntax trees), the networks that it ships, and requirements.lock, digested."""
-    from course_utils.keys import PACKAGE, tree
-
-    home = Path(__file__).parent
-    modules = [f"{path.stem} {tree(f'{PACKAGE}.{path.stem}')}" for path in sorted(home.glob("*.py"))]
-    others = [*sorted((home / "networks").glob("*")), home.parent / "requirements.lock"]
-    return "\n".join(modules + [hashlib.sha256(path.read_bytes()).hexdigest() for path in others if path.is_file()])
-
-
-def own_data(parameters: dict[str, object]) -> str:
-    """Size and time of your own tensors of this data set, if you have some; other data are pinned by the package."""
-    from course_utils.archives import SOURCES, homes
-    from course_utils.profiles import PROFILES
-
-    name = parameters.get("dataset") or PROFILES[str(parameters["profile"])].dataset
-    given = homes(SOURCES[str(name)])[0] if name in SOURCES else None
-    return f"{given.stat().st_size} {given.stat().st_mtime_ns}" if given and given.is_file() else ""
 
 
 def until(todo: list[Condition], minutes: float) -> Iterator[Condition]:
@@ -125,11 +91,16 @@ def carry_out(args: argparse.Namespace, todo: list[Condition], root: Path) -> di
 def conclude(done: list[Done], root: Path) -> int:
     """Print the tables, write the file, and return 0 if no run failed."""
     books = list(dict.fromkeys(one.source.stem for one, _ in done))
-    which = hashlib.sha256(repr(sorted(str(one.folder) for one, _ in done)).encode()).hexdigest()[:8]
+    which = digest(*sorted(str(one.folder) for one, _ in done))[:8]
     file = keep(done, root / f"{'+'.join(books)[:80]}-{which}.jsonl")
     parts = [table(done), "\n".join(refuted(done)), means(done), f"All of it, a line of JSON for each run: {file}"]
     print("\n" + "\n\n".join(part for part in parts if part))
     return 1 if any(run and run.error for _, run in done) else 0
+
+
+def root() -> Path:
+    """Where sweeps are kept: in the cache (as files.cache_root says, which would load PyTorch)."""
+    return Path(os.environ.get("COURSE_CACHE") or HOME.parent / ".course").expanduser().resolve() / "sweeps"
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -169,10 +140,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.engine == "dask" and not (importlib.util.find_spec("distributed") and importlib.util.find_spec("dask")):
         print('course.py: --engine dask needs an extra of the course: `pip install -e ".[dask]"`.', file=sys.stderr)
         return 2
-    from course_utils.files import cache_root
-
     try:
-        return sweep(args, cache_root() / "sweeps")
+        return sweep(args, root())
     except OSError as error:
         print(f"course.py: {error}.", file=sys.stderr)
         return 1

@@ -4,14 +4,20 @@ import contextlib
 import copy
 import ctypes
 import gc
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable
 
+import nbformat
 import psutil
 import torch
+from nbformat.v4 import new_code_cell, new_notebook
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
@@ -219,11 +225,30 @@ def sparse_layers() -> None:
             print(f"     {kind}, {direction}: as fast as dense from a sparsity of {cut} on", flush=True)
 
 
+def sweeps() -> None:
+    """Twelve runs of a notebook that works for two seconds: two workers against one, and then nothing to do."""
+    work = "import time\nend = time.process_time() + 2\nwhile time.process_time() < end:\n    sum(range(1000))"
+    cells = [new_code_cell("seed = 0", metadata={"tags": ["parameters"]}), new_code_cell(work)]
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), f"{folder}/00_work.ipynb")
+        seeds = [f"-pseed={seed}" for seed in range(12)]
+        words = [sys.executable, "-m", "course_utils.sweep", *seeds, f"{folder}/00_work.ipynb"]
+
+        def sweep(jobs: int) -> None:
+            env = {**os.environ, "COURSE_CACHE": f"{folder}/{jobs}"}
+            subprocess.run([*words, "--jobs", str(jobs)], env=env, check=True, capture_output=True)
+
+        one, two, none = (seconds(lambda jobs=jobs: sweep(jobs), 1) for jobs in (1, 2, 2))
+    report(f"sweep of 12 runs, time with two workers / with one ({two:.0f} / {one:.0f} s)", two / one, 0.6)
+    report("sweep with nothing to do, seconds", none, 10)
+
+
 def main() -> int:
     """Run every benchmark on one thread."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for bench in (decision, held_step, loader, half_the_channels, criteria, sparse_layers):
+    for bench in (decision, held_step, loader, half_the_channels, criteria, sparse_layers, sweeps):
         bench()
     print(f"{len(failed)} of the promises missed" if failed else "every promise kept")
     return bool(failed)

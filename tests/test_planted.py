@@ -12,6 +12,24 @@ ROOT = Path(__file__).parents[1]
 LEFT_OUT = shutil.ignore_patterns("networks", "__pycache__")
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
 BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
+    "a stamp without the parameters": (
+        "stamps",
+        "json.dumps(parameters, sort_keys=True, default=repr), package()",
+        "package()",
+        "test_sweep.py::test_a_stamp_changes",
+    ),
+    "a failed run is finished": (
+        "conditions",
+        "== condition.stamp and not run.error",
+        "== condition.stamp",
+        "test_sweep.py::test_what_counts_as_finished",
+    ),
+    "a mean over all conditions": (
+        "summaries",
+        'names = [name for name in varying(done) if name != "seed"]',
+        "names: list[str] = []",
+        "test_sweep.py::test_means_are_over_seeds",
+    ),
     "LAMP sums what is smaller": (
         "budgets",
         "squares[order].flip(0).cumsum(0).flip(0)",
