@@ -44,7 +44,7 @@ def refuse_unwritable(folder: Path) -> None:
         raise unwritable(folder, error) from error
 
 
-def lost(name: str) -> Run:
+def killed_run(name: str) -> Run:
     """What there is to say about a notebook whose process died itself."""
     return Run(name, 0.0, None, "before its end: its process was killed (was there too little memory?)", [])
 
@@ -60,7 +60,7 @@ def run_all(sources: list[Path], folder: Path, parameters: dict[str, object], jo
     runs, work = {}, partial(run_notebook, folder=folder, parameters=parameters)
     try:
         for source, run in in_processes(work, sources, jobs):
-            runs[source] = run or lost(source.stem)
+            runs[source] = run or killed_run(source.stem)
             say(runs[source], f"({len(runs)} of {len(sources)})")
     except KeyboardInterrupt:
         stop(folder)

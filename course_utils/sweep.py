@@ -18,7 +18,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from course_utils.batch import lost, prepare, refuse_unwritable, say, value_of
+from course_utils.batch import killed_run, prepare, refuse_unwritable, say, value_of
 from course_utils.clusters import dask_client, in_dask
 from course_utils.conditions import Condition, finished, perform
 from course_utils.engines import end_when, in_processes, kill_children, parent_gone
@@ -80,7 +80,7 @@ def carry_out(args: argparse.Namespace, todo: list[Condition], root: Path) -> di
     try:
         with ExitStack() as stack:
             for one, run in stream(args, todo, root, stack):
-                runs[one.folder] = run or lost(one.source.stem)
+                runs[one.folder] = run or killed_run(one.source.stem)
                 say(replace(runs[one.folder], name=one.label), f"({len(runs)} of {len(todo)})")
     except KeyboardInterrupt:
         kill_children()
@@ -118,7 +118,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def sweep(args: argparse.Namespace, root: Path) -> int:
+def go_through(args: argparse.Namespace, root: Path) -> int:
     """What is finished is read, the rest is run."""
     refuse_unwritable(root)
     every = conditions([path.resolve() for path in args.notebooks], axes(args.parameters), args.profile, root)
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
         print('course.py: --engine dask needs an extra of the course: `pip install -e ".[dask]"`.', file=sys.stderr)
         return 2
     try:
-        return sweep(args, root())
+        return go_through(args, root())
     except OSError as error:
         print(f"course.py: {error}.", file=sys.stderr)
         return 1

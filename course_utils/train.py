@@ -85,10 +85,7 @@ def train(
     checkpoint: Path | None = None,
     first: int = 0,
 ) -> list[dict]:
-    """Train `model` in place and return one record per epoch; with a `checkpoint`, go on from the latest one.
-
-    Epochs before `first` count as done: order of the images and learning rate are those of the epochs that follow.
-    """
+    """Train in place, from epoch `first` on; return a record per epoch. With a `checkpoint`, go on from the latest."""
     if not 0 <= first <= recipe.epochs:
         raise ValueError(f"first is an epoch from 0 to {recipe.epochs}, not {first}")
     optimizer = sgd(model, recipe)
