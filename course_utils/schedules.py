@@ -24,7 +24,7 @@ def one_shot(final: float) -> Iterator[float]:
 def even(final: float, rounds: int) -> Iterator[float]:
     """s k/n: each round removes the same number of the original weights."""
     final = fraction(final)
-    return (final * k / rounds for k in counting(rounds))
+    return (final * (k / rounds) for k in counting(rounds))
 
 
 def geometric(final: float, rounds: int) -> Iterator[float]:
