@@ -65,6 +65,11 @@ def upside_down(trained: Snapshot, begin: Snapshot, masks: Masks, sparsity: floa
     return masked(begin, globally(restrict(large, masks), sparsity))
 
 
+def everything_pruned(trained: Snapshot, begin: Snapshot, masks: Masks, sparsity: float) -> Snapshot:
+    """Biases and statistics compete, too, for the mistakes below."""
+    return masked(begin, globally({name: tensor.abs() for name, tensor in trained.items()}, sparsity))
+
+
 rewinding = Exercise(
     task="One round of iterative magnitude pruning: choose by what was learnt, start from where it began.",
     solution=next_ticket,
@@ -77,6 +82,25 @@ rewinding = Exercise(
     mistakes={
         "You did not rewind: your survivors keep what they have learnt. (SynFlow's code once did so.)": (
             lambda trained, begin, masks, sparsity: masked(trained, globally(sizes_of(trained, masks), sparsity))
+        ),
+        "Everything went back except what counts: your surviving weights keep what they have learnt. Take begin's.": (
+            lambda trained, begin, masks, sparsity: (
+                begin | {n: trained[n] * m for n, m in globally(sizes_of(trained, masks), sparsity).items()}
+            )
+        ),
+        "You return the new masks. Return the state: every tensor of `begin`, weights times their new masks.": (
+            lambda trained, begin, masks, sparsity: globally(sizes_of(trained, masks), sparsity)
+        ),
+        "Your state holds the masked weights only. Biases and BatchNorm belong to it: begin with dict(begin).": (
+            lambda trained, begin, masks, sparsity: {n: next_ticket(trained, begin, masks, sparsity)[n] for n in masks}
+        ),
+        "Biases and BatchNorm compete in your scores, and some are zeroed. Score only the names in `masks`.": (
+            everything_pruned
+        ),
+        "You choose by how far a weight has moved. Magnitude pruning asks where it has arrived: |trained|.": (
+            lambda trained, begin, masks, sparsity: masked(
+                begin, globally(sizes_of({n: trained[n] - begin[n] for n in masks}, masks), sparsity)
+            )
         ),
         "You lost the mask: the whole network is back at its beginning, and what was removed has returned.": (
             lambda trained, begin, masks, sparsity: begin
@@ -166,6 +190,18 @@ barring = Exercise(
             lambda e: min(e) - mean(ends(e))
         ),
         "You subtract the mean of the whole way. Subtract the mean of its two ends.": lambda e: max(e) - mean(e),
+        "Operators: a - b + c / 2 halves c only. Put the sum of the ends in brackets before you halve it.": (
+            lambda e: max(e) - e[0] + e[-1] / 2
+        ),
+        "You subtract the SUM of the two ends. Take their mean: half of it.": lambda e: max(e) - sum(ends(e)),
+        "You leave the ends out of the way. They belong to it: without a hill, an end is its highest place.": (
+            lambda e: max(e[1:-1]) - mean(ends(e))
+        ),
+        "You divide by the mean of the ends. A barrier is a difference.": lambda e: max(e) / mean(ends(e)),
+        "You compare each place with the straight line between the ends. Here all are compared with the ends' mean.": (
+            lambda e: max(x - e[0] - i / (len(e) - 1) * (e[-1] - e[0]) for i, x in enumerate(e))
+        ),
+        "The number is right, but it is a tensor: `.item()` makes it a float.": lambda e: torch.tensor(barrier(e)),
         "You return the highest error itself. Subtract what the ends have anyway.": lambda e: max(e),
     },
 )

@@ -1,4 +1,4 @@
-"""Lottery tickets: remember a network, rewind it, and measure whether two trainings of it end up in the same valley.
+"""Lottery tickets: copy a network's state, rewind it, and measure whether two trainings end up in the same valley.
 
 A `Snapshot` is a copy of everything in a network's state: weights, biases, BatchNorm's parameters and its statistics.
 """
@@ -21,7 +21,7 @@ from course_utils.train import Hook
 Snapshot = dict[str, Tensor]
 
 
-def remember(model: nn.Module) -> Snapshot:
+def snapshot(model: nn.Module) -> Snapshot:
     """θ: every weight and every buffer, as copies that later training cannot touch."""
     return {name: t.detach().clone() for name, t in model.state_dict().items()}
 
@@ -45,7 +45,7 @@ def remembering(model: nn.Module, steps: Container[int], kept: dict[int, Snapsho
 
     def after_step(step: int) -> None:
         if step + 1 in steps:
-            kept[step + 1] = remember(model)
+            kept[step + 1] = snapshot(model)
 
     return after_step
 

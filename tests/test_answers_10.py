@@ -84,7 +84,36 @@ def stay_as_learnt(trained, begin, masks, sparsity):
     return {n: np.where(keep[n], a, trained[n]) if n in keep else a for n, a in begin.items()}
 
 
+@numpied
+def biases_compete(trained, begin, masks, sparsity):
+    """One contest of all tensors; nothing has been marked as gone before."""
+    keep = survivors(trained, {n: np.ones(a.shape, bool) for n, a in trained.items()}, sparsity)
+    return {n: np.where(keep[n], a, np.float32(0)) for n, a in begin.items()}
+
+
+@numpied
+def by_distance(trained, begin, masks, sparsity):
+    return zeroed(begin, survivors({n: trained[n] - begin[n] for n in masks}, masks, sparsity))
+
+
+@numpied
+def all_but_the_weights(trained, begin, masks, sparsity):
+    learnt = zeroed(trained, survivors(trained, masks, sparsity))
+    return {n: learnt[n] if n in masks else a for n, a in begin.items()}
+
+
+@numpied
+def without_the_rest(trained, begin, masks, sparsity):
+    state = zeroed(begin, survivors(trained, masks, sparsity))
+    return {n: state[n] for n in masks}
+
+
 ROUNDS = {
+    "except what counts": all_but_the_weights,
+    "return the new masks": numpied(lambda t, b, m, s: survivors(t, m, s)),
+    "masked weights only": without_the_rest,
+    "compete in your scores": biases_compete,
+    "has moved": by_distance,
     "did not rewind": numpied(lambda t, b, m, s: zeroed(t, survivors(t, m, s))),
     "lost the mask": lambda t, b, m, s: dict(b),
     "kept the old masks": numpied(lambda t, b, m, s: zeroed(b, m)),
@@ -103,7 +132,18 @@ def row(errors):
     return np.asarray(errors, dtype=float)
 
 
+def above_the_line(errors):
+    line = np.interp(np.arange(len(errors)), [0, len(errors) - 1], [errors[0], errors[-1]])
+    return float((row(errors) - line).max())
+
+
 BARRIERS = {
+    "halves c only": lambda e: float(row(e).max() - (e[0] - 0.5 * e[-1])),
+    "SUM of the two ends": lambda e: float((row(e) - e[0] - e[-1]).max()),
+    "leave the ends out": lambda e: float(row(e)[1:-1].max() - row(e)[[0, -1]].mean()),
+    "You divide": lambda e: float(2 * row(e).max() / (e[0] + e[-1])),
+    "straight line between": above_the_line,
+    "it is a tensor": lambda e: torch.tensor(row(e)).max() - torch.tensor(row(e))[[0, -1]].mean(),
     "with the worse end": lambda e: float(min(row(e).max() - e[0], row(e).max() - e[-1])),
     "with the better end": lambda e: float(max(row(e).max() - e[0], row(e).max() - e[-1])),
     "first network only": lambda e: float((row(e) - e[0]).max()),

@@ -25,9 +25,9 @@ from course_utils.tickets import (
     in_rounds,
     listening,
     louder,
-    remember,
     remembering,
     rewind,
+    snapshot,
 )
 from course_utils.train import Recipe, hold, train
 
@@ -51,14 +51,14 @@ def equal(one: dict, other: dict) -> bool:
 
 def test_a_snapshot_is_not_touched_by_training():
     model = small()
-    past, truth = remember(model), copy.deepcopy(model.state_dict())
+    past, truth = snapshot(model), copy.deepcopy(model.state_dict())
     train(model, pictures(), replace(RECIPE, epochs=1))
     assert equal(past, truth)
     assert not any(torch.equal(past[n], t) for n, t in model.state_dict().items())  # buffers and counter, too
 
 
 def test_rewinding_brings_back_all_but_what_is_masked():
-    model, past = small(), remember(small(seed=1))
+    model, past = small(), snapshot(small(seed=1))
     masks = globally(chance(model), 0.7)
     train(model, pictures(), replace(RECIPE, epochs=1))
     rewind(model, past, masks)
@@ -66,36 +66,36 @@ def test_rewinding_brings_back_all_but_what_is_masked():
         assert torch.equal(t, past[name] * masks[name] if name in masks else past[name]), name
     train(model, pictures(), replace(RECIPE, epochs=1))
     rewind(model, past, keep_all(model))
-    assert equal(remember(model), past)  # neither the training nor the masking before has reached the snapshot
+    assert equal(snapshot(model), past)  # neither the training nor the masking before has reached the snapshot
 
 
 def test_a_snapshot_of_another_network_is_refused():
     with pytest.raises(ValueError, match="this snapshot holds another network"):
-        rewind(small(), remember(resnet_cifar(8, classes=5, width=0.25)), {})
+        rewind(small(), snapshot(resnet_cifar(8, classes=5, width=0.25)), {})
 
 
 @pytest.mark.parametrize("k", [0, 1, 3])
 def test_rewound_to_epoch_k_the_rest_of_the_training_repeats_itself(k):
     """Weights, BatchNorm's buffers, learning rate and order of the images: all as in the training without a break."""
     model, split, kept = small(), pictures(), {}
-    kept[0] = remember(model)
+    kept[0] = snapshot(model)
     train(model, split, RECIPE, seed=3, after_step=remembering(model, [4, 8, 12], kept))
-    end = remember(model)
+    end = snapshot(model)
     rewind(model, kept[4 * k], keep_all(model))
     train(model, split, RECIPE, seed=3, first=k)
-    assert equal(remember(model), end)
+    assert equal(snapshot(model), end)
 
 
 def test_momentum_is_not_rewound_and_from_the_start_that_is_exact():
     recipe, split, kept = replace(RECIPE, momentum=0.9), pictures(), {}
     model = small()
-    kept[0] = remember(model)
+    kept[0] = snapshot(model)
     train(model, split, recipe, after_step=remembering(model, [4], kept))
-    end = remember(model)
+    end = snapshot(model)
     for k in (0, 1):
         rewind(model, kept[4 * k], keep_all(model))
         train(model, split, recipe, first=k)
-        assert equal(remember(model), end) == (k == 0)
+        assert equal(snapshot(model), end) == (k == 0)
 
 
 def test_removed_weights_stay_zero_and_the_hooks_come_in_turn():
@@ -116,7 +116,7 @@ def test_listening_changes_nothing():
     one, other = small(), small()
     train(one, pictures(), RECIPE)
     train(other, pictures(), RECIPE, after_step=listening(other, pictures(), 1, []))
-    assert equal(remember(one), remember(other))
+    assert equal(snapshot(one), snapshot(other))
 
 
 def test_louder_keeps_the_sum_of_squares_that_a_unit_expects():
@@ -129,9 +129,9 @@ def test_louder_keeps_the_sum_of_squares_that_a_unit_expects():
     for name, w in prunable(model).items():
         assert torch.allclose(w, exact[name], rtol=1e-5)
         assert w.detach().square().sum().item() == pytest.approx(before[name].item(), rel=0.3)
-    dense = remember(model)
+    dense = snapshot(model)
     louder(model, keep_all(model))
-    assert equal(remember(model), dense)
+    assert equal(snapshot(model), dense)
 
 
 def test_louder_survives_an_empty_layer():
@@ -143,7 +143,7 @@ def test_louder_survives_an_empty_layer():
 
 
 def test_between_is_a_straight_line_through_all_numbers():
-    one, other = remember(small(1)), remember(small(2))
+    one, other = snapshot(small(1)), snapshot(small(2))
     assert equal(between(one, other, 0.0), one)
     end = between(one, other, 1.0)
     for name, third in between(one, other, 0.25).items():
@@ -170,7 +170,7 @@ def test_rounds_without_training_are_one_cut_for_magnitude():
     assert equal(steps[-1], globally(magnitude(model), 0.9))
     for earlier, later in pairwise(steps):
         assert all((later[n] <= earlier[n]).all() for n in later)
-    assert equal(remember(model), remember(small()))  # the network itself is left alone
+    assert equal(snapshot(model), snapshot(small()))  # the network itself is left alone
 
 
 BATCH = list(batches(pictures(24), 10))  # the last one is smaller
@@ -181,7 +181,7 @@ def test_snip_is_the_slope_for_a_mask(batch):
     """|∂loss/∂c| at c = 1, by autograd through a network whose weights are c · w; BatchNorm uses the batch."""
     model = small()
     gates = {name: torch.ones_like(w, requires_grad=True) for name, w in prunable(model).items()}
-    gated = remember(model) | {name: w.detach() * gates[name] for name, w in prunable(model).items()}
+    gated = snapshot(model) | {name: w.detach() * gates[name] for name, w in prunable(model).items()}
     (x, y), model = batch[0], model.train()
     cross_entropy(torch.func.functional_call(copy.deepcopy(model), gated, (x,)), y).backward()
     found = snip(model, batch)
@@ -202,9 +202,9 @@ def test_snip_sums_the_gradient_over_the_batches_before_it_takes_the_size():
 def test_scores_before_training_leave_the_network_as_it_was(score):
     model = small().train()
     model.linear.requires_grad_(False)
-    before = remember(model)
+    before = snapshot(model)
     found = score(model, BATCH)
-    assert equal(remember(model), before) and model.training and not model.linear.weight.requires_grad
+    assert equal(snapshot(model), before) and model.training and not model.linear.weight.requires_grad
     assert all(p.grad is None for p in model.parameters())
     assert found.keys() == prunable(model).keys()
     assert all(s.dtype.is_floating_point and (s >= 0).all() for s in found.values())
