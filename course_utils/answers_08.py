@@ -15,7 +15,7 @@ def some_networks() -> list[tuple]:
     """Matrices of three networks: rows of all scales, a last layer that is not to be touched, and rows that tie."""
     random = torch.Generator().manual_seed(0)
     cases: list[tuple] = []
-    for sizes, sparsity in (((6, 110, 7, 5), 0.9), ((5, 12, 12, 4), 0.25), ((4, 130, 3), 0.5)):
+    for sizes, sparsity in (((6, 110, 7, 5), 0.9), ((5, 12, 15, 4), 0.25), ((4, 130, 3), 0.5)):
         weights = [torch.randn(o, i, generator=random) for i, o in pairwise(sizes)]
         weights[0] *= torch.linspace(0.9, 1.1, sizes[1])[torch.randperm(sizes[1], generator=random), None]
         cases.append((weights, sparsity))
@@ -59,6 +59,19 @@ def at_the_cut(weights: list[Tensor], sparsity: float) -> list[Tensor]:
     return masks
 
 
+def above_the_cut(weights: list[Tensor], sparsity: float, larger: Callable = torch.ge) -> list[Tensor]:
+    """A threshold at the first row that stays, for the mistakes below."""
+    norms = [weight.norm(dim=1) for weight in weights[:-1]]
+    kept = [larger(norm, norm.sort().values[round(sparsity * len(norm))]) for norm in norms]
+    masks = [row[:, None].expand_as(weight) for row, weight in zip(kept, weights, strict=False)]
+    return [*masks, torch.ones_like(weights[-1], dtype=torch.bool)]
+
+
+def readers_too(masks: list[Tensor]) -> list[Tensor]:
+    """Rows, and the next layer's columns, for the mistakes below."""
+    return [masks[0], *(mask & before.any(1) for before, mask in pairwise(masks))]
+
+
 def in_one_ring(weights: list[Tensor], sparsity: float) -> list[Tensor]:
     """All hidden units compete, for the mistakes below."""
     kept = globally({str(i): weight.norm(dim=1) for i, weight in enumerate(weights[:-1])}, sparsity)
@@ -72,7 +85,7 @@ cutting_units = Exercise(
     cases=some_networks,
     hints=(
         "One layer first: weight.norm(dim=1) is one number for each row, that is for each unit.",
-        "keep_top(norms, sparsity) says which rows stay; [:, None].expand_as(weight) gives that the matrix's shape.",
+        "smallest_weights(norms, sparsity) says which rows stay; [:, None].expand_as(weight) makes a matrix of that.",
         "Do this for weights[:-1], and add torch.ones_like(weights[-1], dtype=torch.bool) for the last.",
     ),
     mistakes={
@@ -105,6 +118,25 @@ cutting_units = Exercise(
         ),
         "You sum the weights of a row before you square: their signs cancel. Square first: weight.norm(dim=1).": (
             by_rows(lambda w: w.sum(1).abs())
+        ),
+        "You round down: int(s · m) removes one too few if the rest is large. Use round(s · m).": (
+            by_rows(lambda w: w.norm(dim=1), lambda m, sparsity: int(sparsity * m))
+        ),
+        "You remove one row too many: with k = round(s · m), the row at sorted[k] is the first that stays.": (
+            lambda weights, sparsity: above_the_cut(weights, sparsity, torch.gt)
+        ),
+        "You compare with a threshold: all rows that tie at the cut stay, so too few go. Count.": above_the_cut,
+        "You remove columns of the next layer, too. They are useless by now; counting them is exercise 2.": (
+            lambda weights, sparsity: readers_too(unit_masks(weights, sparsity))
+        ),
+        "You return weights. Return masks: True for what stays, False for what goes.": (
+            lambda weights, sparsity: [w * m for w, m in zip(weights, unit_masks(weights, sparsity), strict=True)]
+        ),
+        "Your masks hold numbers. They are right, but a mask is True or False: .bool().": (
+            lambda weights, sparsity: [mask.float() for mask in unit_masks(weights, sparsity)]
+        ),
+        "One mask is missing: the last layer needs one, too, all True.": (
+            lambda weights, sparsity: unit_masks(weights, sparsity)[:-1]
         ),
     },
 )  # fmt: skip
@@ -184,6 +216,13 @@ counting_gone = Exercise(
         ),
         "You return a count. Divide it by the number of all weights.": (
             lambda masks: sum(int((~mask).sum()) for mask in connected(masks))
+        ),
+        "The value is right, but it is still a tensor: int(mask.sum()), or .item(), makes a plain number of it.": (
+            lambda masks: torch.tensor(really_gone(masks))
+        ),
+        "You return percent. A fraction lies between 0 and 1.": lambda masks: 100 * really_gone(masks),
+        "You look one layer back and not further: count only kept weights from FED units. Then go backward.": (
+            lambda masks: gone_of([masks[0], *(mask & before.any(1) for before, mask in pairwise(masks))])
         ),
     },
 )

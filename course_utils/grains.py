@@ -8,6 +8,8 @@ from course_utils.scopes import keep_top
 
 def piece_mask(weight: Tensor, size: int, sparsity: float) -> Tensor:
     """Cut each row into about equal pieces of about `size` weights, and keep those with the largest mean of w²."""
+    if size < 1:
+        raise ValueError(f"a piece has at least one weight, not {size}")
     rows, length = weight.shape
     pieces = max(1, round(length / size))
     piece = torch.arange(length, device=weight.device) * pieces // length  # which piece each column belongs to

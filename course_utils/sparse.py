@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Parts = tuple[Tensor, Tensor, Tensor]  # row pointers, columns, values
 
@@ -65,6 +66,7 @@ class Multiply(torch.autograd.Function):
         return (weight @ x.T).T
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, values, pointers, columns, starts, rows, order = ctx.saved_tensors
         grad, for_x, for_values = grads[0].T.contiguous(), None, None
@@ -137,7 +139,7 @@ def convert(model: nn.Module, above: float = 0.8, block: int = 1) -> nn.Module:
     """A copy of `model` in which every linear layer whose weights are zero to over `above` of them is sparse."""
     box = nn.ModuleList([copy.deepcopy(model)])  # the model may itself be a linear layer
     for name, layer in list(box.named_modules()):
-        if isinstance(layer, nn.Linear) and float((layer.weight == 0).float().mean()) > above:
+        if type(layer) is nn.Linear and float((layer.weight == 0).float().mean()) > above:  # no kind of its own
             put(box, name, to_sparse(layer, block).train(layer.training))
     return box[0]
 
@@ -150,10 +152,13 @@ def load_sparse(model: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
             tensors.get(f"{name}.{part}".lstrip(".")) for part in ("pointers", "columns", "values", "bias")
         )
         place = f"0.{name}".rstrip(".")
-        layer = box.get_submodule(place)
+        layer = dict(box.named_modules()).get(place)
         if not isinstance(layer, nn.Linear) or pointers is None or columns is None or values is None:
             raise ValueError(f"these tensors belong to another network: {name or 'it'} is no linear layer here")
-        put(box, place, SparseLinear((pointers, columns, values), layer.in_features, bias))
+        sparse = SparseLinear((pointers, columns, values), layer.in_features, bias)
+        if sparse.out_features != layer.out_features or (columns >= layer.in_features // sparse.block).any():
+            raise ValueError(f"these tensors belong to another network: they do not fit into {name or 'it'}, {layer}")
+        put(box, place, sparse)
     box[0].load_state_dict(tensors)
     return box[0]
 

@@ -24,6 +24,8 @@ class Backward(nn.Module):
 
 def square_layer(width: int, sparsity: float, block: int = 1, seed: int = 0) -> nn.Linear:
     """A linear layer with random weights, of which whole blocks are zero."""
+    if width % block:
+        raise ValueError(f"blocks of {block} do not divide a layer of width {width}")
     random = torch.Generator().manual_seed(seed)
     mask = keep_top(torch.rand(width // block, width // block, generator=random), sparsity)
     mask = mask.repeat_interleave(block, 0).repeat_interleave(block, 1)

@@ -37,6 +37,20 @@ def up_to_the_cut(values, sparsity):
     return int((values <= np.sort(values)[round(sparsity * len(values)) - 1] + 1e-9).sum())
 
 
+def and_the_next(values, sparsity):
+    return int((values <= np.sort(values)[round(sparsity * len(values))] + 1e-9).sum())
+
+
+def below_the_cut(values, sparsity):
+    return int((values < np.sort(values)[round(sparsity * len(values))] - 1e-9).sum())
+
+
+def columns_too(weights, sparsity):
+    masks = [mask.numpy() for mask in right(weights, sparsity)]
+    both = [mask & before.any(axis=1) for before, mask in itertools.pairwise(masks)]
+    return [torch.from_numpy(mask) for mask in (masks[0], *both)]
+
+
 def single(weights, sparsity):
     flat = [torch.from_numpy(w.numpy().reshape(-1, 1).copy()) for w in weights]
     masks = cut(flat, sparsity, lambda matrix: np.abs(matrix[:, 0]))
@@ -64,6 +78,13 @@ CUTTING = {
     "one competition": one_competition,
     "one value for each row": lambda w, s: [mask.any(1) for mask in right(w, s)],
     "other way round": lambda w, s: [~mask for mask in right(w, s)],
+    "round down": lambda w, s: cut(w, s, l2, removed=lambda values, sparsity: int(sparsity * len(values))),
+    "one row too many": lambda w, s: cut(w, s, l2, removed=and_the_next),
+    "cut stay": lambda w, s: cut(w, s, l2, removed=below_the_cut),
+    "columns of the next layer": columns_too,
+    "return weights": lambda w, s: [torch.where(mask, x, 0 * x) for x, mask in zip(w, right(w, s), strict=True)],
+    "hold numbers": lambda w, s: [torch.from_numpy(mask.numpy().astype(np.float32)) for mask in right(w, s)],
+    "mask is missing": lambda w, s: right(w, s)[:-1],
     "before you square": lambda w, s: cut(w, s, lambda m: np.abs(m.sum(1))),
 }
 
@@ -113,6 +134,12 @@ def all_instead_of_any(masks):
     return float(fraction(found))
 
 
+def one_back(masks):
+    kept = [mask.numpy() for mask in masks]
+    found = [kept[0]] + [k & before.any(axis=1)[None, :] for before, k in itertools.pairwise(kept)]
+    return float(fraction(found))
+
+
 COUNTING = {
     "nominal": lambda masks: float(fraction([mask.numpy() for mask in masks])),
     "forward only": lambda masks: float(fraction(paths(masks, backward=False))),
@@ -122,6 +149,9 @@ COUNTING = {
     "average the layers": lambda masks: float(np.mean([fraction([found]) for found in paths(masks)])),
     "output layer": lambda masks: float(fraction(paths(masks)[:-1])),
     "ONE of its weights": all_instead_of_any,
+    "still a tensor": lambda masks: torch.from_numpy(np.array(gone(masks))),
+    "percent": lambda masks: 100 * gone(masks),
+    "not further": one_back,
     "return a count": lambda masks: int(sum((~found.astype(bool)).sum() for found in paths(masks))),
 }
 BANK = [(cutting_units, words, answer) for words, answer in CUTTING.items()]

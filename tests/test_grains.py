@@ -94,3 +94,10 @@ def test_backward_alone_gives_the_gradients():
         for_x, for_weight, for_bias = backward(grad)
     assert torch.allclose(for_x, grad @ layer.weight) and torch.allclose(for_weight, grad.T @ x, atol=1e-6)
     assert torch.allclose(for_bias, grad.sum(0))
+
+
+def test_pieces_and_blocks_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="at least one weight, not 0"):
+        piece_mask(torch.ones(2, 3), 0, 0.5)
+    with pytest.raises(ValueError, match="blocks of 4 do not divide a layer of width 10"):
+        square_layer(10, 0.5, 4)

@@ -226,3 +226,26 @@ def test_a_foreign_file_is_refused():
     tensors = convert(pruned_mlp(), 0.3).state_dict()
     with pytest.raises(ValueError, match="another network: layers.1 is no linear layer"):
         load_sparse(convert(pruned_mlp(), 0.3), tensors)
+
+
+def test_a_file_of_another_shape_is_refused():
+    tensors = to_sparse(masked(12, 8, "all")[0]).state_dict()
+    for other in (nn.Linear(12, 9), nn.Linear(5, 8)):
+        with pytest.raises(ValueError, match="another network: they do not fit into it"):
+            load_sparse(other.double(), tensors)
+    with pytest.raises(ValueError, match="another network: 5 is no linear layer"):
+        load_sparse(nn.Sequential(nn.Linear(12, 8)), {f"5.{name}": tensor for name, tensor in tensors.items()})
+
+
+def test_layers_that_only_look_linear_stay():
+    attention = nn.MultiheadAttention(4, 2)  # it reads its output layer's weight itself
+    nn.init.zeros_(attention.out_proj.weight)
+    x = torch.randn(3, 1, 4)
+    assert torch.equal(convert(attention, 0.5)(x, x, x)[0], attention(x, x, x)[0])
+
+
+def test_a_second_derivative_is_refused():
+    x = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(to_sparse(masked(12, 8)[0])(x).pow(3).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        slope.pow(2).sum().backward()
