@@ -74,6 +74,21 @@ rise = Exercise(
             lambda final, initial, n: [1 - s for s in climbing(final, initial, n)]
         ),
         "You return what each round adds. A schedule says what is gone in all.": increments,
+        "You return what still has to go. Subtract it from final.": (
+            lambda final, initial, n: [final - s for s in climbing(final, initial, n)]
+        ),
+        "The sign: what still has to go is subtracted from final. You come from above.": (
+            lambda final, initial, n: [2 * final - s for s in climbing(final, initial, n)]
+        ),
+        "Only 1 - k / rounds is raised to the third power. The distance, final - initial, is not.": (
+            lambda final, initial, n: [final - ((final - initial) * (1 - x)) ** 3 for x in places(n)]
+        ),
+        "You leave out what was gone before round 1: a level counts that, too.": (
+            lambda final, initial, n: [s - initial for s in climbing(final, initial, n)]
+        ),
+        "You go beyond final: from initial on, only final - initial is left to add.": (
+            lambda final, initial, n: [initial + s for s in powers(final, 0.0, places(n))]
+        ),
     },
 )
 
@@ -110,6 +125,11 @@ def in_both(first: Masks, second: Masks) -> dict[str, Tensor]:
     return {name: mask & second[name] for name, mask in first.items()}
 
 
+def with_gone(scores: Scores, masks: Masks, score: float) -> Scores:
+    """Scores that are this number where the weight is gone."""
+    return {name: s.masked_fill(~masks[name], score) for name, s in scores.items()}
+
+
 tighten = Exercise(
     task="Of all weights, gone ones included, round(sparsity * n) are gone afterwards, and nothing comes back.",
     solution=tightened,
@@ -138,6 +158,16 @@ tighten = Exercise(
         "You decide layer by layer. All weights of the network compete here.": (
             lambda scores, masks, sparsity: layerwise(restrict(scores, masks), sparsity)
         ),
+        "With +inf, what is gone is the *last* in line, and stays for ever. It is -inf.": (
+            lambda scores, masks, sparsity: globally(with_gone(scores, masks, torch.inf), sparsity)
+        ),
+        "You take the size of the scores. A negative score is small: compare the scores as they are.": (
+            lambda scores, masks, sparsity: tightened({n: s.abs() for n, s in scores.items()}, masks, sparsity)
+        ),
+        "Old *or* new keeps too much: what one of the two removes must go.": (
+            lambda scores, masks, sparsity: {n: m | masks[n] for n, m in globally(scores, sparsity).items()}
+        ),
+        "You return the masks that you were given: nothing new is gone.": lambda scores, masks, sparsity: masks,
         "True keeps. You return the opposite.": (
             lambda scores, masks, sparsity: {n: ~m for n, m in tightened(scores, masks, sparsity).items()}
         ),

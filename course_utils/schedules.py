@@ -60,6 +60,7 @@ def gradually(
     """An `after_step` that tightens `masks`, in place, before each step of the timetable, and holds weights to them.
 
     What is due before step 0 goes at once. What is removed stays removed: it is the first in line at every decision.
+    What is due after the last step never goes: `sparsity_of(masks)` says what is gone.
     """
     waiting, hooks = checked(timetable), [hold(model, masks)]
 
@@ -81,8 +82,8 @@ def gradually(
 
 
 def checked(timetable: Timetable) -> Timetable:
-    """A copy, in order; refuses one by which something would come back."""
-    ordered = dict(sorted(timetable.items()))
+    """A copy, in order; refuses what is no sparsity, and a level by which something would come back."""
+    ordered = {step: fraction(level) for step, level in sorted(timetable.items())}
     if list(ordered.values()) != sorted(ordered.values()):
         raise ValueError(f"a timetable only goes up, because what is removed stays removed; this one is {timetable}")
     return ordered

@@ -26,6 +26,11 @@ RISE = {
     "what is *left*": lambda f, i, n: (1 - np.geomspace(1 - i, 1 - f, n + 1)[1:]).tolist(),
     "fraction that stays": lambda f, i, n: [1 - level for level in levels(f, i, n)],
     "what each round adds": lambda f, i, n: np.diff([i, *levels(f, i, n)]).tolist(),
+    "what still has to go. Subtract": lambda f, i, n: ((f - i) * (1 - np.arange(1, n + 1) / n) ** 3).tolist(),
+    "come from above": lambda f, i, n: (f + (f - i) * (1 - np.arange(1, n + 1) / n) ** 3).tolist(),
+    "is raised to the third power": lambda f, i, n: (f - ((f - i) * (1 - np.arange(1, n + 1) / n)) ** 3).tolist(),
+    "leave out what was gone": lambda f, i, n: levels(f - i, 0.0, n),
+    "beyond final": lambda f, i, n: (i + f * (1 - (1 - np.arange(1, n + 1) / n) ** 3)).tolist(),
 }
 
 
@@ -89,6 +94,10 @@ TIGHTEN = {
     "Too many are gone": afterwards,
     "score of 0": with_score(0.0),
     "layer by layer": layer_by_layer,
+    "*last* in line": with_score(np.inf),
+    "size of the scores": lambda scores, masks, s: right({n: abs(x) for n, x in scores.items()}, masks, s),
+    "keeps too much": lambda scores, masks, s: {n: masks[n] | m for n, m in all_anew(scores, masks, s).items()},
+    "masks that you were given": lambda scores, masks, s: {n: m.clone() for n, m in masks.items()},
     "the opposite": lambda scores, masks, s: {n: ~m for n, m in right(scores, masks, s).items()},
     "what was there goes first": lambda scores, masks, s: right(scores, {n: ~m for n, m in masks.items()}, s),
 }

@@ -134,6 +134,13 @@ def test_an_empty_timetable_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True))
 
 
+def test_the_last_step_counts_and_what_is_due_later_never_goes():
+    """Twelve steps: a cut after the last of them is made, one that is due later is not."""
+    seen, masks, _ = followed({0: 0.2, 12: 0.6, 13: 0.9})
+    assert sparsity_of(masks) == pytest.approx(0.6, abs=1e-3)
+    assert all(torch.equal(seen[-1][name], ~mask) for name, mask in masks.items())
+
+
 def test_masks_that_were_there_before_count():
     model = network()
     masks = globally(chance(model, seed=1), 0.4)
@@ -147,6 +154,8 @@ def test_what_the_hook_refuses():
     model = network()
     with pytest.raises(ValueError, match="a timetable only goes up"):
         gradually(model, keep_all(model), {0: 0.5, 4: 0.4})
+    with pytest.raises(ValueError, match="a number from 0 to 1, not 90"):
+        gradually(model, keep_all(model), {0: 0.5, 4: 90})
     hook = gradually(model, keep_all(model), {0: 0.5, 3: 0.6})
     with pytest.raises(ValueError, match="the cut before step 3 was missed: begin anew"):
         hook(10)
