@@ -37,7 +37,7 @@ class Profile:
     sparsities: tuple[float, ...]  # of a one-shot sweep
     repair_images: int  # of a short fine-tuning
     repeats: int  # of a latency measurement
-    test_images: int  # notebooks 03, 06: that a trial is tested on
+    test_images: int  # notebooks 02, 03, 05, 06: that a trial is tested on
     unit_sparsities: tuple[float, ...]  # notebook 03: of channels
     thinning_epochs: int  # notebook 03: of sparsity training, each over `repair_images`
     calibration_images: int  # notebook 04: that the curvature is measured on
