@@ -7,14 +7,12 @@ import argparse
 import ast
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
-from course_utils.engines import end_when, in_processes, kill_children, parent_gone
+from course_utils.engines import as_command, in_processes, kill_children
 from course_utils.execution import run_notebook
 from course_utils.report import Run, good, page, table, write
 
@@ -99,26 +97,21 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the notebooks named on the command line; 1 if one fails or one of its claims does."""
-    args = arguments(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if os.environ.get("COURSE_PARENT") == str(os.getppid()):
-        end_when(lambda parent=os.getppid(): parent_gone(parent))
+def go_through(args: argparse.Namespace) -> int:
+    """Run the notebooks, and say what they showed."""
     from course_utils.files import cache_root
 
     sources, folder = [path.resolve() for path in args.notebooks], cache_root() / "runs" / args.profile
     parameters = {**read(args.parameters), "profile": args.profile}
-    try:
-        refuse_unwritable(folder)
-        if args.prepare and prepare():
-            return 1
-        return conclude(run_all(sources, folder, parameters, args.jobs), folder, args.profile)
-    except OSError as error:
-        print(f"course.py: {error}.", file=sys.stderr)
+    refuse_unwritable(folder)
+    if args.prepare and prepare():
         return 1
-    except KeyboardInterrupt:
-        return 130
+    return conclude(run_all(sources, folder, parameters, args.jobs), folder, args.profile)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the notebooks named on the command line; 1 if one fails or one of its claims does."""
+    return as_command(partial(go_through, arguments(argv)))
 
 
 if __name__ == "__main__":

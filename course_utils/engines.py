@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,20 @@ def parent_gone(parent: int) -> None:
     """Return when the process that started this one is gone."""
     while os.getppid() == parent:
         time.sleep(0.5)
+
+
+def as_command(work: Callable[[], int]) -> int:
+    """Do the work of a command: ended by SIGTERM as by Ctrl-C, or with course.py; a failure is one sentence."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.environ.get("COURSE_PARENT") == str(os.getppid()):
+        end_when(lambda parent=os.getppid(): parent_gone(parent))
+    try:
+        return work()
+    except OSError as error:
+        print(f"course.py: {error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def begin_worker() -> None:

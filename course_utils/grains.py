@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from course_utils.budgets import shuffled
 from course_utils.scopes import keep_top
 
 
@@ -19,8 +20,7 @@ def piece_mask(weight: Tensor, size: int, sparsity: float) -> Tensor:
 
 def shuffled_layer(weight: Tensor, seed: int) -> Tensor:
     """The same weights in other places: the control that knows how large weights are, and not where."""
-    order = torch.randperm(weight.numel(), generator=torch.Generator().manual_seed(seed))
-    return weight.flatten()[order.to(weight.device)].view_as(weight)
+    return shuffled({"layer": weight}, seed)["layer"]
 
 
 def strongest_rows(weight: Tensor, energy: float) -> Tensor:

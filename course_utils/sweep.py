@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from course_utils.batch import killed_run, prepare, refuse_unwritable, say, value_of
 from course_utils.clusters import dask_client, in_dask
 from course_utils.conditions import Condition, finished, perform
-from course_utils.engines import end_when, in_processes, kill_children, parent_gone
+from course_utils.engines import as_command, in_processes, kill_children
 from course_utils.report import Run
 from course_utils.stamps import HOME, digest, stamp
 from course_utils.summaries import Done, keep, means, refuted, table
@@ -134,19 +133,10 @@ def go_through(args: argparse.Namespace, root: Path) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Sweep over what the command line names; 1 if a run failed."""
     args = arguments(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if os.environ.get("COURSE_PARENT") == str(os.getppid()):
-        end_when(lambda parent=os.getppid(): parent_gone(parent))
     if args.engine == "dask" and not (importlib.util.find_spec("distributed") and importlib.util.find_spec("dask")):
         print('course.py: --engine dask needs an extra of the course: `pip install -e ".[dask]"`.', file=sys.stderr)
         return 2
-    try:
-        return go_through(args, root())
-    except OSError as error:
-        print(f"course.py: {error}.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return as_command(lambda: go_through(args, root()))
 
 
 if __name__ == "__main__":
