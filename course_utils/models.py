@@ -228,7 +228,7 @@ class MLP(nn.Module):
         """The units of each hidden layer: its rows, and the columns of the layer that follows."""
         found = {}
         for i, layer in enumerate(self.layers[:-1]):
-            own = {f"layers.{i}.{leaf}": 0 for leaf, _ in layer.named_parameters()}
+            own: Group = {f"layers.{i}.{leaf}": 0 for leaf, _ in layer.named_parameters()}
             found[f"layers.{i}"] = own | {f"layers.{i + 1}.weight": 1}
         return found
 
@@ -250,9 +250,7 @@ def deit_small(classes: int = 1000, size: int = 224, patch: int = 16, width: flo
 
 def deit(classes: int, size: int, patch: int, width: float, depth: int, heads: int) -> nn.Module:
     """A vision transformer from timm; `width` scales the channels of each head, not the number of heads."""
-    from timm.models.vision_transformer import VisionTransformer
+    from course_utils.vits import DeiT
 
     embedding = heads * channels(64, width)
-    return VisionTransformer(
-        img_size=size, patch_size=patch, embed_dim=embedding, depth=depth, num_heads=heads, num_classes=classes
-    )
+    return DeiT(img_size=size, patch_size=patch, embed_dim=embedding, depth=depth, num_heads=heads, num_classes=classes)

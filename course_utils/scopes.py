@@ -94,3 +94,15 @@ def at_least(scores: Scores, count: int) -> Scores:
     best = {name: s.flatten().topk(count).indices for name, s in scores.items()}
     safe = {n: s.flatten().index_fill(0, best[n], torch.inf).view_as(s) for n, s in scores.items()}
     return {n: torch.where(s > -torch.inf, safe[n], s) for n, s in scores.items()}  # what is gone stays gone
+
+
+def rounded(masks: Masks, scores: Scores, multiple: int) -> Masks:
+    """Masks that keep the nearest multiple of units, at least one multiple and the best ones: processors like 8s."""
+    if multiple < 1:
+        raise ValueError(f"channels are rounded to a multiple of 1, 2, 4, 8, …, not of {multiple}")
+    found = {}
+    for name, mask in masks.items():
+        wanted = max(1, round(int(mask.sum()) / multiple)) * multiple
+        most = int((scores[name] > -torch.inf).sum())  # what is gone stays gone
+        found[name] = keep_top(scores[name], 1 - min(wanted, most) / mask.numel())
+    return found

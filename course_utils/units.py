@@ -4,17 +4,14 @@
 groups' names as keys, and the scopes are the same as for weights: small scores go first, True keeps.
 """
 
-import copy
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from course_utils.channels import Group, channels_in, erase, shrink, tensor_of
+from course_utils.channels import Group, Groups, axis_of, channels_in, cut, silence, staying, tensor_of
 from course_utils.masks import Masks
 from course_utils.scores import Scores
-
-Groups = dict[str, Group]
 
 
 def inner(model: nn.Module) -> Groups:
@@ -22,24 +19,32 @@ def inner(model: nn.Module) -> Groups:
     groups = getattr(model, "groups", None)
     if not callable(groups):
         raise ValueError(f"{type(model).__name__} has no groups(): write down which tensors belong to a channel")
-    written = {name: [n for n, axis in group.items() if axis == 0] for name, group in groups().items()}
+    written = {name: [n for n, place in group.items() if axis_of(place) == 0] for name, group in groups().items()}
     tables = {name: [n for n in names if tensor_of(model, n).ndim > 1] for name, names in written.items()}
     return {name: group for name, group in groups().items() if len(tables[name]) == 1}
 
 
 def writers(model: nn.Module, group: Group) -> list[str]:
     """The weights that write the group's units, one row for each unit."""
-    return [n for n, axis in group.items() if axis == 0 and n.endswith(".weight") and tensor_of(model, n).ndim > 1]
+    return [
+        n
+        for n, place in group.items()
+        if axis_of(place) == 0 and n.endswith(".weight") and tensor_of(model, n).ndim > 1
+    ]
 
 
 def readers(group: Group) -> list[str]:
     """The weights that read the group's units, one column for each unit."""
-    return [n for n, axis in group.items() if axis == 1 and n.endswith(".weight")]
+    return [n for n, place in group.items() if axis_of(place) == 1 and n.endswith(".weight")]
 
 
 def scales(model: nn.Module, group: Group) -> list[str]:
     """The BatchNorm scales γ of the group's units."""
-    return [n for n, axis in group.items() if axis == 0 and n.endswith(".weight") and tensor_of(model, n).ndim == 1]
+    return [
+        n
+        for n, place in group.items()
+        if axis_of(place) == 0 and n.endswith(".weight") and tensor_of(model, n).ndim == 1
+    ]
 
 
 def unit_norm(model: nn.Module, groups: Groups, batches: Iterable = ()) -> Scores:
@@ -72,18 +77,15 @@ def unit_chance(model: nn.Module, groups: Groups, batches: Iterable = (), seed: 
 
 def mute(model: nn.Module, groups: Groups, masks: Masks) -> nn.Module:
     """A copy of `model`, as large as before, in which the removed units are silent (γ = β = 0)."""
-    for name, mask in matching(model, groups, masks).items():
-        model = erase(model, groups[name], (~mask).nonzero().flatten())
-    return copy.deepcopy(model)
+    return silence(model, staying(model, groups, matching(model, groups, masks)))
 
 
 def remove(model: nn.Module, groups: Groups, masks: Masks) -> nn.Module:
-    """A smaller copy of `model` without the removed units."""
+    """A smaller copy of `model` without the removed units; all groups are cut at once."""
     for name, mask in matching(model, groups, masks).items():
         if not mask.any():
             raise ValueError(f"{name} would lose all its units: give it a floor, at_least(scores, 1)")
-        model = shrink(model, groups[name], mask.nonzero().flatten())
-    return copy.deepcopy(model)
+    return cut(model, staying(model, groups, masks))
 
 
 def matching(model: nn.Module, groups: Groups, masks: Masks) -> Masks:

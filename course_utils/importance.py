@@ -1,0 +1,71 @@
+"""What a whole group says about its channels: a channel is as important as all the numbers that would go with it.
+
+In every tensor of the group the entries of a channel are summed, and the mean over the tensors is its score. The
+signature is that of `units`: criterion(model, groups, batches) -> one score for each channel.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from course_utils.calibration import Batches, looking, samples
+from course_utils.channels import Groups, axis_of, entries_of
+from course_utils.scores import Scores
+
+
+def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All that multiplies: the weights of layers, γ of norms among them; no biases."""
+    return {name: w for name, w in model.named_parameters() if name.endswith("weight")}
+
+
+def gathered(parts: Scores, groups: Groups) -> Scores:
+    """Σ over a channel's entries in each tensor of its group, then the mean over the tensors that have a part."""
+    found = {}
+    for name, group in groups.items():
+        sums = []
+        for tensor, place in group.items():
+            if tensor in parts:
+                along = parts[tensor].movedim(axis_of(place), 0).flatten(1).sum(1)
+                sums.append(along[entries_of(parts[tensor], place).to(along.device)].sum(1))
+        if not sums:
+            raise ValueError(f"no weight of {name} has a score: {', '.join(group)}")
+        found[name] = torch.stack(sums).mean(0)
+    return found
+
+
+def group_l1(model: nn.Module, groups: Groups, batches: Iterable = ()) -> Scores:
+    """|w|, gathered over the group."""
+    return gathered({name: w.detach().abs() for name, w in weights_of(model).items()}, groups)
+
+
+def group_l2(model: nn.Module, groups: Groups, batches: Iterable = ()) -> Scores:
+    """w², gathered over the group."""
+    return gathered({name: w.detach().square() for name, w in weights_of(model).items()}, groups)
+
+
+def group_taylor(model: nn.Module, groups: Groups, batches: Batches) -> Scores:
+    """|w g|, gathered over the group; g is the mean gradient, accumulated over all batches."""
+    return gathered({name: (w.detach() * g).abs() for name, (w, g) in slopes(model, batches).items()}, groups)
+
+
+def slopes(model: nn.Module, batches: Batches) -> dict[str, tuple[nn.Parameter, Tensor]]:
+    """Every weight with the gradient of the mean loss for it."""
+    count = 0
+    with looking(model):
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = torch.zeros_like(parameter)
+        for x, y in samples(model, batches, labelled=True):
+            cross_entropy(model(x), y, reduction="sum").backward()
+            count += len(x)
+        return {name: (w, w.grad / count) for name, w in weights_of(model).items() if w.grad is not None}
+
+
+def normalised(scores: Scores) -> Scores:
+    """Each group's scores divided by their mean, so that large layers and small ones speak equally loudly."""
+    for name, s in scores.items():
+        if not s.mean() > 0:
+            raise ValueError(f"the scores of {name} have the mean {s.mean().item():.3g}: they cannot be divided by it")
+    return {name: s / s.mean() for name, s in scores.items()}
