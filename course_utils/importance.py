@@ -27,7 +27,8 @@ def gathered(parts: Scores, groups: Groups) -> Scores:
         sums = []
         for tensor, place in group.items():
             if tensor in parts:
-                along = parts[tensor].movedim(axis_of(place), 0).flatten(1).sum(1)
+                first = parts[tensor].movedim(axis_of(place), 0)
+                along = first.reshape(len(first), -1).sum(1)
                 sums.append(along[entries_of(parts[tensor], place).to(along.device)].sum(1))
         if not sums:
             raise ValueError(f"no weight of {name} has a score: {', '.join(group)}")

@@ -146,6 +146,15 @@ def test_gathered_by_hand():
         gathered({}, {"d": group})
 
 
+def test_gathered_from_the_scales_of_norms_too():
+    model = generic(resnet50(10, 0.125, (1, 1, 1, 1)))
+    conv, norm, reader = (model.get_submodule(f"layer1.0.{name}").weight.detach() for name in ("conv1", "bn1", "conv2"))
+    group = {"inner": model.groups()["layer1.0.conv1"]}
+    expected = (conv[5].abs().sum() + norm[5].abs() + reader[:, 5].abs().sum()) / 3
+    assert torch.isclose(group_l1(model, group)["inner"][5], expected)
+    assert all(scores.isfinite().all() for scores in group_l2(vit(), vit().groups()).values())
+
+
 def test_group_taylor_accumulates_over_all_batches():
     model, draw = vit(), torch.Generator().manual_seed(0)
     x, y = torch.randn(6, 3, 32, 32, dtype=torch.float64, generator=draw), torch.arange(6)
