@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FunctionType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from course_utils.checkpoints import fingerprint, keep, restore, told
@@ -23,6 +23,7 @@ from course_utils.measure import accuracy, in_mode
 from course_utils.progress import counted
 
 Hook = Callable[[int], None]
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]  # (class scores, images, labels) -> the loss of a batch
 
 
 def one_cycle(progress: float, warmup: float = 0.2) -> float:
@@ -35,6 +36,25 @@ def one_cycle(progress: float, warmup: float = 0.2) -> float:
 def constant(progress: float) -> float:
     """Always 1."""
     return 1.0
+
+
+def decayed(model: nn.Module, weight_decay: float) -> list[dict]:
+    """The weights in two groups: matrices decay, normalisation and biases do not."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [g for g in groups if g["params"]]
+
+
+def sgd(model: nn.Module, recipe: "Recipe") -> torch.optim.Optimizer:
+    """Stochastic gradient descent with Nesterov's momentum."""
+    weights = decayed(model, recipe.weight_decay)
+    return torch.optim.SGD(weights, recipe.lr, recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def adamw(model: nn.Module, recipe: "Recipe") -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay, which transformers need; steps are as large as `lr`, whatever the gradient."""
+    return torch.optim.AdamW(decayed(model, recipe.weight_decay), recipe.lr)
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,7 @@ class Recipe:
     shift: int = 2
     bf16: bool = False
     compiled: bool = False
+    optimizer: FunctionType = sgd
 
     def __post_init__(self) -> None:
         """Refuse what no training can be."""
@@ -60,7 +81,7 @@ class Recipe:
 
     def words(self) -> str:
         """The recipe as text, for keys and records."""
-        return json.dumps(asdict(self) | {"schedule": self.schedule.__name__})
+        return json.dumps(asdict(self) | {n: getattr(self, n).__name__ for n in ("schedule", "optimizer")})
 
 
 def hold(model: nn.Module, masks: Masks) -> Hook:
@@ -84,11 +105,11 @@ def train(
     val: Split | None = None,
     checkpoint: Path | None = None,
     first: int = 0,
+    objective: Objective | None = None,
 ) -> list[dict]:
     """Train in place, from epoch `first` on; return a record per epoch. With a `checkpoint`, go on from the latest."""
-    if not 0 <= first <= recipe.epochs:
-        raise ValueError(f"first is an epoch from 0 to {recipe.epochs}, not {first}")
-    optimizer = sgd(model, recipe)
+    possible(recipe, first, checkpoint, objective)
+    optimizer = recipe.optimizer(model, recipe)
     run = fingerprint(model, split, recipe.words() + (f" from {first}" if first else ""), seed) if checkpoint else ""
     log = restore(model, optimizer, checkpoint, run) if checkpoint else []
     forward = torch.compile(model) if recipe.compiled and split.images.is_cuda else model
@@ -96,7 +117,7 @@ def train(
     for epoch in range(first + len(log), recipe.epochs):
         began = time.perf_counter()
         with seeded(seed * 10007 + epoch), told(epoch, recipe.epochs, checkpoint):
-            record = one_epoch(forward, split, recipe, optimizer, epoch, seed, after_step)
+            record = one_epoch(forward, split, recipe, optimizer, epoch, seed, after_step, objective)
             if val is not None:
                 record["val_accuracy"] = accuracy(model, val)
             log.append({"epoch": epoch + 1} | record | {"seconds": time.perf_counter() - began})
@@ -105,8 +126,23 @@ def train(
     return log
 
 
+def possible(recipe: Recipe, first: int, checkpoint: Path | None, objective: Objective | None) -> None:
+    """Refuse what `train` cannot begin, or could not go on with."""
+    if not 0 <= first <= recipe.epochs:
+        raise ValueError(f"first is an epoch from 0 to {recipe.epochs}, not {first}")
+    if checkpoint and objective:
+        raise ValueError(f"{checkpoint} would not know the objective (a teacher, say): train without a checkpoint")
+
+
 def one_epoch(
-    forward: Callable, split: Split, recipe: Recipe, optimizer: torch.optim.SGD, epoch: int, seed: int, after_step: Hook
+    forward: Callable,
+    split: Split,
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    seed: int,
+    after_step: Hook,
+    objective: Objective | None = None,
 ) -> dict:
     """One pass over the data; the order of the images depends on (seed, epoch) alone."""
     steps = math.ceil(len(split) / recipe.batch_size)
@@ -117,7 +153,10 @@ def one_epoch(
             group["lr"] = recipe.lr * recipe.schedule((step + 1) / (recipe.epochs * steps + 1))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16 and x.is_cuda):
             scores = forward(x)
-            loss = cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
+            if objective:
+                loss = objective(scores, x, y)
+            else:
+                loss = cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -141,15 +180,6 @@ def refresh(model: nn.Module, split: Split, recipe: Recipe, seed: int = 0) -> No
             model(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Stochastic gradient descent with Nesterov's momentum; normalisation and biases are not decayed."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    nesterov = recipe.momentum > 0
-    return torch.optim.SGD([g for g in groups if g["params"]], recipe.lr, recipe.momentum, nesterov=nesterov)
 
 
 @contextmanager
