@@ -43,19 +43,19 @@ def best(checkpoint: Path) -> Path:
     return checkpoint.with_name(checkpoint.name + ".best.safetensors")
 
 
-def keep(model: nn.Module, optimizer: torch.optim.SGD, log: list[dict], checkpoint: Path, run: str) -> None:
+def keep(model: nn.Module, optimizer: torch.optim.Optimizer, log: list[dict], checkpoint: Path, run: str) -> None:
     """Write the latest checkpoint and, when this epoch is the best so far, the best one."""
     state = {f"model.{name}": t for name, t in model.state_dict().items()}
-    momentum = {f"momentum.{name}": optimizer.state[p].get("momentum_buffer") for name, p in model.named_parameters()}
-    state |= {name: t for name, t in momentum.items() if t is not None}
+    for name, p in model.named_parameters():
+        state |= {f"{key}:{name}": t for key, t in optimizer.state[p].items() if t is not None}
     about = {"run": run, "log": json.dumps(log)}
     if log[-1].get("val_accuracy", 0) >= max(record.get("val_accuracy", 0) for record in log):
         save_tensors(state, best(checkpoint), **about)  # first, so that a kill in between repeats this epoch
     save_tensors(state, latest(checkpoint), **about)
 
 
-def restore(model: nn.Module, optimizer: torch.optim.SGD, checkpoint: Path, run: str) -> list[dict]:
-    """Bring model and momentum back to the latest checkpoint, if there is one; returns its log."""
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path, run: str) -> list[dict]:
+    """Bring model and optimizer back to the latest checkpoint, if there is one; returns its log."""
     if not latest(checkpoint).exists():
         return []
     tensors, about = load_tensors(latest(checkpoint))
@@ -64,9 +64,10 @@ def restore(model: nn.Module, optimizer: torch.optim.SGD, checkpoint: Path, run:
             f"{latest(checkpoint)} belongs to another run (recipe, seed, data or starting weights differ): delete it"
         )
     load_state(model, {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}, checkpoint)
-    for name, p in model.named_parameters():
-        if f"momentum.{name}" in tensors:
-            optimizer.state[p]["momentum_buffer"] = tensors[f"momentum.{name}"].to(p.device, copy=True)
+    parameters = dict(model.named_parameters())
+    for key, _, name in (n.partition(":") for n in tensors if ":" in n):
+        where = "cpu" if key == "step" else parameters[name].device
+        optimizer.state[parameters[name]][key] = tensors[f"{key}:{name}"].to(where, copy=True)
     return json.loads(about["log"])
 
 

@@ -18,7 +18,7 @@ from course_utils.checkpoints import best, latest, load_state
 from course_utils.data import batches, digits
 from course_utils.measure import accuracy
 from course_utils.models import mlp, resnet50
-from course_utils.train import Recipe, constant, one_cycle, train
+from course_utils.train import Recipe, adamw, constant, one_cycle, sgd, train
 
 SMALL = (64, 40, 10)
 RECIPE = Recipe(epochs=4, batch_size=50, lr=0.1, flip=False, shift=0)
@@ -91,13 +91,14 @@ def test_a_killed_run_resumes_bit_identical(tmp_path):
     assert all(torch.equal(whole[n], cut[n]) for n in whole)
 
 
-def test_batchnorm_and_log_are_resumed_too(tmp_path):
+@pytest.mark.parametrize("optimizer", [sgd, adamw])
+def test_batchnorm_and_log_are_resumed_too(tmp_path, optimizer):
     """Stop after two of four epochs by an exception from the hook; the second call ends where an unbroken one does."""
     random = torch.Generator().manual_seed(0)
     data = digits()
     images = torch.randint(256, (60, 3, 16, 16), dtype=torch.uint8, generator=random)
     split = type(data.train)(images, torch.arange(60) % 10, torch.full((3,), 0.5), torch.full((3,), 0.3))
-    recipe = Recipe(epochs=4, batch_size=20, lr=0.01)
+    recipe = Recipe(epochs=4, batch_size=20, lr=0.01, optimizer=optimizer)
     start = generic(resnet50(width=0.0625, blocks=(1, 1)))
     whole, cut = copy.deepcopy(start), copy.deepcopy(start)
     log = train(whole, split, recipe)
