@@ -58,6 +58,10 @@ class Profile:
     schedule_images: int  # notebook 09: in an epoch of any retraining
     schedule_epochs: int  # notebook 09: of any retraining
     schedule_levels: tuple[float, ...]  # notebook 09: sparsities that are cut at once, and retrained
+    scope_networks: tuple[str, ...]  # notebook 12: whose channels compete
+    scope_budgets: tuple[float, ...]  # notebook 12: parts of the MACs that are left
+    taylor_images: int  # notebook 12: that the gradient is accumulated over
+    taught_images: int  # notebook 12: of a short fine-tuning, with a teacher and without
     minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
     fresh: float = field(default=0.0, repr=False)  # networks made before this moment are trained anew (`--fresh`)
 
@@ -74,6 +78,7 @@ SMOKE = Profile(
     lottery=Lottery((), 2, kept=0.3, epochs=6, images=2000, early=1, late=5, forks=(0, 1), width=0.5, depth=8),
     challenge=LITTLE,
     schedule_rounds=3, schedule_images=450, schedule_epochs=1, schedule_levels=(0.9, 0.5),
+    scope_networks=("deit", "resnet"), scope_budgets=(0.5,), taylor_images=256, taught_images=600,
 )  # fmt: skip
 LAPTOP = replace(
     SMOKE, name="laptop", controls=(0, 1, 2), first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
@@ -86,6 +91,8 @@ LAPTOP = replace(
     digit_lottery=replace(SMOKE.digit_lottery, seeds=(0, 1, 2, 3, 4, 5), rounds=10, kept=0.8, forks=(0, 6, 2)),
     lottery=replace(SMOKE.lottery, seeds=(0, 1, 2)),
     schedule_rounds=9, schedule_images=3000, schedule_levels=(0.9, 0.5, 0.95, 0.7, 0.3, 0.1),
+    scope_networks=("deit", "resnet", "convnext", "mobilenet"), scope_budgets=(0.5, 0.7, 0.35), taylor_images=1024,
+    taught_images=4000,
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
@@ -100,6 +107,7 @@ FULL = Profile(
     lottery=Lottery((0, 1, 2), 10, kept=0.8, epochs=160, images=45_000, early=6, late=140, forks=(0, 6, 1, 3, 12)),
     challenge=PUBLISHED,
     schedule_rounds=9, schedule_images=45_000, schedule_epochs=27, schedule_levels=LAPTOP.schedule_levels,
+    scope_networks=LAPTOP.scope_networks, scope_budgets=LAPTOP.scope_budgets, taylor_images=3200, taught_images=45_000,
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
 
