@@ -7,6 +7,8 @@
     python course.py check      is this computer ready?
     python course.py data       which data sets are here; get, import and verify them
     python course.py bench      measure the speed that the course promises
+    python course.py evaluate   how good is a network, of a file or by its name, on a folder of images?
+    python course.py finetune   train such a network on a folder of images, with a teacher, on one or many GPUs
     python course.py tidy       put notebooks back into their normal form (--check: only say which are not)
 
 Every command has --help. The first one makes the environment .venv, which takes a few minutes.
@@ -294,6 +296,40 @@ def bench(argv):
     return inside("tests/bench.py")
 
 
+def evaluate(argv):
+    """Show what a network costs and how good it is on a folder of images (DATA/val/CLASS/*.jpg, as ImageNet's)."""
+    parser = options(evaluate)
+    parser.usage = "python course.py evaluate NETWORK --data DATA [options]"
+    about_images(parser)
+    parser.add_argument("--split", metavar="NAME", help="the folder in DATA (default val, or validation, or test)")
+    parser.add_argument("--batch-size", type=whole, metavar="N", help="images at a time, per process (default 64)")
+    more = (
+        "a text file with the network's classes in their order, one per line, if the folders have other names or order"
+    )
+    parser.add_argument("--classes", type=there, metavar="FILE", help=more)
+    return launched("course_utils.evaluation", parser, argv)
+
+
+def finetune(argv):
+    """Train a network on a folder of images (DATA/train/CLASS/*.jpg and DATA/val/CLASS/*.jpg, as ImageNet's)."""
+    parser = options(finetune)
+    parser.usage = "python course.py finetune NETWORK --data DATA --out FOLDER [options]"
+    about_images(parser)
+    more = "where the networks of the latest and the best epoch go; the same command goes on with what lies there"
+    parser.add_argument("--out", type=there, required=True, metavar="FOLDER", help=more)
+    for name, (kind, metavar, more) in TUNING.items():
+        kwargs = {"nargs": "?", "const": RANDAUGMENT} if name == "randaugment" else {}
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=more, **kwargs)
+    parser.add_argument(
+        "--plain", action="store_true", help="training images are not altered, flipped or cut at random"
+    )
+    more = "replace the last layer by a random one for the classes in DATA/train"
+    parser.add_argument("--new-head", action="store_true", help=more)
+    parser.epilog = EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    return launched("course_utils.tuning", parser, argv)
+
+
 def tidy(argv):
     """Put notebooks into their normal form."""
     parser = options(tidy)
@@ -301,7 +337,43 @@ def tidy(argv):
     return inside("-m", "course_utils.tidy", *(["--check"] if parse(parser, argv).check else []), NOTEBOOKS)
 
 
-COMMANDS = {f.__name__: f for f in (run, lab, test, sweep, check, data, bench, tidy)}
+COMMANDS = {f.__name__: f for f in (run, lab, test, sweep, check, data, bench, tidy, evaluate, finetune)}
+
+
+def about_images(parser):
+    """The options of every command that shows images to a network."""
+    more = "a file of a network (.safetensors), or a name that timm, torchvision or the course knows"
+    parser.add_argument("network", type=file_or_name, metavar="NETWORK", help=more)
+    parser.add_argument("--data", type=there, required=True, metavar="DATA", help="the folder of images")
+    parser.add_argument("--size", type=whole, metavar="N", help="images of N × N pixels (default: the network's)")
+    how = "bicubic, bilinear, … (default: the network's)"
+    parser.add_argument("--interpolation", metavar="NAME", help=how)
+    parser.add_argument("--limit", type=whole, metavar="N", help="only N images of a split, spread over all classes")
+    parser.add_argument("--workers", type=count, metavar="N", help="processes that read images, each (default 2)")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: faster on newer GPUs")
+    parser.add_argument("--random", action="store_true", help="random weights for a network that is named, for trials")
+    parser.add_argument("--processes", type=whole, default=1, metavar="N", help="on this computer: one for each GPU")
+    parser.add_argument("--nodes", type=whole, default=1, metavar="N", help="how many computers do this together")
+    parser.add_argument("--node-rank", type=count, default=0, metavar="N", help="which of them this is, from 0 on")
+    parser.add_argument("--address", type=place, metavar="HOST:PORT", help="where the others find computer 0")
+
+
+def launched(module, parser, argv):
+    """Run a module on these options, in as many processes as they want, here and on other computers."""
+    args = vars(parse(parser, argv))
+    processes, nodes, number, where = (args.pop(name) for name in ("processes", "nodes", "node_rank", "address"))
+    words = [args.pop("network")]
+    for name, value in args.items():
+        if value not in (None, False):
+            words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
+    if nodes > 1 and not where:
+        fail("--nodes needs --address HOST:PORT, the same on all computers: where the others find computer 0.")
+    if number >= nodes:
+        fail(f"--node-rank {number} is none of {nodes} computers, which are counted from 0.")
+    if processes == nodes == 1:
+        return inside("-m", module, *words)
+    many = ["--processes", processes, "--nodes", nodes, "--node-rank", number, *(["--address", where] if where else [])]
+    return inside("-m", "course_utils.launch", *many, module, *words)
 
 
 # --- words on the command line --------------------------------------------------------------------------------------
@@ -414,6 +486,49 @@ def whole(text):
     return int(text)
 
 
+def count(text):
+    """A whole number of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def number(text):
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def part(text):
+    """A number from 0 to 1."""
+    if number(text) > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return float(text)
+
+
+def there(text):
+    """A path, seen from where the command was given."""
+    return Path(text).expanduser().absolute()
+
+
+def file_or_name(text):
+    """A file of a network, if there is one or it is called like one, or else a name."""
+    file = there(text)
+    return file if file.is_file() or file.suffix in (".safetensors", ".json", ".pth", ".pt") else text
+
+
+def place(text):
+    """Where a computer is found."""
+    if not re.fullmatch(r"[^\s/:]+:\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 192.168.0.10:29500")
+    return text
+
+
 def minutes(text):
     """A number above 0."""
     if not re.fullmatch(r"\d+(\.\d+)?|\.\d+", text) or float(text) == 0:
@@ -435,6 +550,45 @@ def cluster(text):
         if name not in SLURM or not value or (name == "cores" and not value.isdigit()):
             raise argparse.ArgumentTypeError(f"{word!r} is not like queue=debug; there are {', '.join(SLURM)}")
     return text
+
+
+RANDAUGMENT = "rand-m9-mstd0.5-inc1"
+TUNING = {  # the options of a fine-tuning: type, what stands for it in the help, and its words there
+    "epochs": (whole, "N", "how often each image is seen (default 10)"),
+    "batch-size": (whole, "N", "images in a step, of all processes together (default 128)"),
+    "lr": (number, "X", "the highest learning rate (default 1e-4)"),
+    "weight-decay": (number, "X", "(default 0.05)"),
+    "warmup": (part, "X", "the part of the training in which the learning rate rises (default 0.05)"),
+    "optimizer": (str, "NAME", "timm's word for it: adamw (default), sgd, lamb, …"),
+    "clip": (number, "X", "cut gradients to this norm (default: never)"),
+    "teacher": (file_or_name, "NETWORK", "a network that knows the same classes, and whose answers are learnt too"),
+    "distillation": (str, "WAY", "hard: the teacher's first guess (default); soft: all its scores; none"),
+    "temperature": (number, "X", "of soft distillation (default 3)"),
+    "alpha": (part, "X", "the teacher's part of the loss (default 0.5)"),
+    "smoothing": (part, "X", "of the labels (default 0.1)"),
+    "mixup": (number, "X", "mix images in pairs, with this alpha (default 0: never; usual is 0.8)"),
+    "cutmix": (number, "X", "paste pieces of other images, with this alpha (default 0: never; usual is 1)"),
+    "randaugment": (str, "WORDS", f"alter images at random, in timm's words (without WORDS: {RANDAUGMENT})"),
+    "erasing": (part, "X", "erase a piece of an image, with this probability (default 0; usual is 0.25)"),
+    "ema": (part, "X", "keep a moving average of the weights with this decay, and save that (default 0: none)"),
+    "classes": (there, "FILE", "a text file with the network's classes in their order, one per line"),
+    "every": (whole, "N", "keep the network of every Nth epoch, too"),
+    "seed": (count, "N", "of everything random (default 0)"),
+}
+EXAMPLES = """\
+examples:
+  python course.py finetune small.safetensors --data ~/imagenet --out ~/small --teacher deit_small_patch16_224
+  python course.py finetune deit_tiny_patch16_224 --new-head --data ~/my-images --out ~/mine --processes 4
+
+  A recipe that was published for pruned DeiTs, 300 epochs with a convolutional teacher, on two computers with four
+  GPUs each that see the same folders; the second one is given the same with --node-rank 1:
+  python course.py finetune small.safetensors --data ~/imagenet --out ~/small --teacher regnety_160 --epochs 300
+      --batch-size 2048 --lr 5e-4 --mixup 0.8 --cutmix 1 --randaugment --erasing 0.25 --bf16
+      --processes 4 --nodes 2 --node-rank 0 --address HOST0:29500
+
+FOLDER gets latest.safetensors and best.safetensors (for evaluate), state.safetensors (to go on), and log.jsonl.
+torchrun and Slurm can start the processes as well: .venv/bin/torchrun --nproc-per-node 4 -m course_utils.tuning NETWORK …
+"""
 
 
 def main(argv):
