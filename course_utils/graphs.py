@@ -131,9 +131,11 @@ def neighbours(graph: DependencyGraph, node: Any, cutter: Callable, steps: set[S
     if getattr(layer, "groups", 1) > 1 and steps:  # a convolution in groups: one goes as a whole, inputs and outputs
         sizes = {pruner.prune_in_channels: layer.in_channels, pruner.prune_out_channels: layer.out_channels}
         own = sizes[cutter] // layer.groups
+        some = {s.idx // own: s.root_idx for s in steps}
         for other, size in sizes.items():
             wide = size // layer.groups
-            yield (node, other), [Step(s.idx // own * wide + k, s.root_idx) for s in steps for k in range(wide)]
+            moved = [Step(s.idx // own * wide, s.root_idx) for s in steps]  # all meet at the first place
+            yield (node, other), moved + [Step(g * wide + k, c) for g, c in some.items() for k in range(1, wide)]
 
 
 def writes(graph: DependencyGraph, node: Any, cutter: Callable) -> bool:

@@ -39,6 +39,6 @@ def refit(attention: Any, heads: int, dimensions: int) -> None:
         if tensor is not None:
             tensor[: heads * dimensions] *= (dimensions / before) ** 0.5
     attention.num_heads, attention.scale = heads, dimensions**-0.5
-    for name, value in {"head_dim": dimensions, "attn_dim": heads * dimensions}.items():
+    for name, value in {"head_dim": dimensions, "dim_head": dimensions, "attn_dim": heads * dimensions}.items():
         if hasattr(attention, name):
             setattr(attention, name, value)

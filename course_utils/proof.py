@@ -62,9 +62,9 @@ def scrambled(model: nn.Module, seed: int) -> nn.Module:
     random, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).cpu().double().eval()
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
-            values = torch.randn(tensor.shape, generator=random, dtype=tensor.dtype)
-            fan = tensor[0].numel() if tensor.ndim > 1 else 1
-            tensor.copy_(values.abs() + 0.5 if name.endswith("running_var") else values * fan**-0.5)
+            wide = (3 / (tensor[0].numel() if tensor.ndim > 1 else 1)) ** 0.5  # of variance 1 / inputs
+            low = 0.5 if name.endswith("running_var") else -wide
+            tensor.uniform_(low, wide, generator=random)
     return model
 
 
