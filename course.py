@@ -9,6 +9,7 @@
     python course.py bench      measure the speed that the course promises
     python course.py evaluate   how good is a network, of a file or by its name, on a folder of images?
     python course.py finetune   train such a network on a folder of images, with a teacher, on one or many GPUs
+    python course.py import     bring in a network that others pruned and pickled; nothing in the pickle is run
     python course.py tidy       put notebooks back into their normal form (--check: only say which are not)
 
 Every command has --help. The first one makes the environment .venv, which takes a few minutes.
@@ -330,6 +331,23 @@ def finetune(argv):
     return launched("course_utils.tuning", parser, argv)
 
 
+def import_(argv):
+    """Bring in a network that others pruned and pickled whole; nothing of the pickle is run, foreign code refused."""
+    parser = options(import_)
+    parser.add_argument("file", type=there, metavar="FILE", help="what torch.save wrote: a network, or a dict with it")
+    more = "the architecture it was pruned from, as timm or torchvision names it: deit_base_distilled_patch16_224"
+    parser.add_argument("--like", metavar="NAME", help=more)
+    more = "refuse it unless it tells N classes apart (default: as many as the file does)"
+    parser.add_argument("--classes", type=whole, metavar="N", help=more)
+    more = "where the network goes (default: beside FILE, with .safetensors for its ending)"
+    parser.add_argument("--out", type=there, metavar="FILE", help=more)
+    args = parse(parser, argv)
+    if not args.like:
+        fail("import needs --like NAME: the architecture that the network was pruned from.")
+    words = [args.file, "--like", args.like, *(["--classes", args.classes] if args.classes else [])]
+    return inside("-m", "course_utils.adopt", *words, *(["--out", args.out] if args.out else []))
+
+
 def tidy(argv):
     """Put notebooks into their normal form."""
     parser = options(tidy)
@@ -337,7 +355,8 @@ def tidy(argv):
     return inside("-m", "course_utils.tidy", *(["--check"] if parse(parser, argv).check else []), NOTEBOOKS)
 
 
-COMMANDS = {f.__name__: f for f in (run, lab, test, sweep, check, data, bench, tidy, evaluate, finetune)}
+EVERY = (run, lab, test, sweep, check, data, bench, tidy, evaluate, finetune, import_)
+COMMANDS = {f.__name__.rstrip("_"): f for f in EVERY}
 
 
 def about_images(parser):
@@ -458,7 +477,7 @@ def known(word, books, more="; --only chooses notebooks"):
 
 def options(command):
     """A parser that explains itself in one sentence and not by a wall of usage."""
-    name = f"python course.py {command.__name__}"
+    name = f"python course.py {command.__name__.rstrip('_')}"
     parser = argparse.ArgumentParser(name, description=command.__doc__, allow_abbrev=False)
     parser.error = lambda message: fail(f"{message.replace('argument ', '', 1)}; {name} --help shows how.")
     return parser
@@ -587,7 +606,7 @@ examples:
       --processes 4 --nodes 2 --node-rank 0 --address HOST0:29500
 
 FOLDER gets latest.safetensors and best.safetensors (for evaluate), state.safetensors (to go on), and log.jsonl.
-torchrun and Slurm can start the processes as well: .venv/bin/torchrun --nproc-per-node 4 -m course_utils.tuning NETWORK …
+torchrun and Slurm can start the processes, too: .venv/bin/torchrun --nproc-per-node 4 -m course_utils.tuning NETWORK …
 """
 
 

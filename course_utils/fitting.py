@@ -61,7 +61,7 @@ def unlike(model: nn.Module, fresh: nn.Module) -> str:
             return f"{name or 'the network'} is {kind_of(layer)}, and {kind_of(own)} in the architecture"
         for key, value in vars(own).items():
             other = vars(layer).get(key, value)
-            if (is_plain(value) or isinstance(value, str)) and not alike(value, other):
+            if (is_plain(value) or type(value) is str) and not alike(value, other):
                 return f"{name}.{key} is {other!r}, and {value!r} in the architecture"
     return ""
 
@@ -126,8 +126,8 @@ def fill(fresh: nn.Module, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
         layer = fresh.get_submodule(path)
-        old = getattr(layer, leaf)
+        old, new = getattr(layer, leaf), tensor.clone()  # matrix products may round otherwise where memory is askew
         if isinstance(old, nn.Parameter):
-            setattr(layer, leaf, shared.setdefault(id(old), nn.Parameter(tensor, old.requires_grad)))
+            setattr(layer, leaf, shared.setdefault(id(old), nn.Parameter(new, old.requires_grad)))
         else:
-            setattr(layer, leaf, tensor)
+            setattr(layer, leaf, new)

@@ -76,6 +76,10 @@ def books(tmp_path):
         (["lab", "--no-browser"], "'--no-browser'", "come after --"),
         (["tidy", "--chekc"], "'--chekc'", "--check"),
         (["check", "everything"], "'everything'", "--help"),
+        (["import"], "FILE", "--help"),
+        (["import", "x.pth"], "--like", "pruned from"),
+        (["import", "x.pth", "--lik", "y"], "'--lik'", "did you mean --like?"),
+        (["import", "x.pth", "--like", "resnet18", "--classes", "0"], "'0'", "at least 1"),
     ],
 )
 def test_a_wrong_word_gets_one_sentence(words, named, way_out, books):
@@ -100,7 +104,8 @@ def test_a_folder_that_cannot_be_written_is_named(books):
 def test_the_overview_names_every_command(words):
     done = start("course.py", *words)
     assert done.returncode == 0
-    assert all(f"course.py {name} " in done.stdout for name in ("run", "lab", "test", "check", "data", "bench", "tidy"))
+    names = ("run", "lab", "test", "check", "data", "bench", "tidy", "import")
+    assert all(f"course.py {name} " in done.stdout for name in names)
 
 
 def test_course_py_needs_nothing_but_python():
