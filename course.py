@@ -383,7 +383,7 @@ def launched(module, parser, argv):
     processes, nodes, number, where = (args.pop(name) for name in ("processes", "nodes", "node_rank", "address"))
     words = [args.pop("network")]
     for name, value in args.items():
-        if value not in (None, False):
+        if value is not None and value is not False:
             words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
     if nodes > 1 and not where:
         fail("--nodes needs --address HOST:PORT, the same on all computers: where the others find computer 0.")

@@ -79,7 +79,8 @@ def labelled(place: Path, classes: Sequence[str] = ()) -> ImageFolder:
         raise ValueError(f"{place / empty[0]} holds no images (jpg, png, webp, …): fill it or remove it")
     found.classes = list(classes or folders)
     found.class_to_idx = {name: number for number, name in enumerate(found.classes)}
-    found.samples = [(path, found.class_to_idx[name]) for path, name in images if name in found.class_to_idx]
+    found.samples = [(path, found.class_to_idx[name]) for path, name in images if name in folders]
+    found.targets = [label for _, label in found.samples]
     return found
 
 
