@@ -46,7 +46,7 @@ def parts_at(network: nn.Module, path: str) -> list[nn.Module]:
 
 def architecture(found: Any, word: str, classes: int | None) -> Like:
     """The architecture that `word` names, with as many classes and blocks as the pickled network has."""
-    network = zoo.build(zoo.like_of(word))
+    network = zoo.outline(zoo.like_of(word))
     head = at(found, list(dict(network.named_parameters()))[-1])
     rows = len(head) if is_tensor(head) and head.ndim else zoo.classes_of(network)
     if classes and rows != classes:
@@ -82,7 +82,7 @@ def is_idle(part: object) -> bool:
 
 def rebuilt(found: Any, like: Like) -> nn.Module:
     """The architecture built anew, with the tensors and the sizes of a pickled network."""
-    model = zoo.build(like)
+    model = zoo.outline(like)
     tensors = tensors_in(found, model)
     if wrong := misfit(tensors, model):
         raise ValueError(wrong)
@@ -101,7 +101,7 @@ def rebuilt(found: Any, like: Like) -> nn.Module:
 
 def adopted(file: Path, word: str, classes: int | None = None) -> tuple[nn.Module, Like]:
     """The network in a pickle, and the architecture it was pruned from; it has run once."""
-    content = husks_in(file, zoo.build(zoo.like_of(word)))
+    content = husks_in(file, zoo.outline(zoo.like_of(word)))
     try:
         found = network_in(content)
         like = architecture(found, word, classes)
@@ -124,7 +124,7 @@ def bring_in(args: argparse.Namespace) -> int:
         print(f"course.py: {error}.", file=sys.stderr)
         return 2
     whole = zoo.like_of(args.like)
-    pairs = ((model, like), (zoo.build(whole), whole))
+    pairs = ((model, like), (zoo.outline(whole), whole))
     counts = [(parameters(net) / 1e6, macs(net, zoo.example(net, form)) / 1e9) for net, form in pairs]
     (millions, billions), (full, full_macs) = counts
     print(f"{out} (and {shrunken.beside(out).name}) is {args.file.name} without its pickle: {zoo.title(like)} with")

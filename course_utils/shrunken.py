@@ -6,6 +6,7 @@ for itself (num_heads, groups, …) become those in the file: nothing is unpickl
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def seal(record: dict) -> str:
 
 def save(model: nn.Module, file: Path, like: Like, kept: dict | None = None, **about: Any) -> None:
     """Write a network that was made from the architecture `like`: both files new, or both as they were."""
-    fresh = zoo.build(like)
+    fresh = zoo.outline(like)
     tensors = tensors_of(model, fresh)
     if wrong := misfit(tensors, fresh) or unlike(model, fresh):
         raise ValueError(f"this network was not made from {zoo.title(like)}: {wrong}")
@@ -69,6 +70,7 @@ def write(tensors: dict[str, Tensor], record: dict, file: Path) -> None:
             text = json.dumps({**record, "sha256": digest(waiting)}, indent=1) + "\n"
             with new_file(place) as part:
                 part.write_text(text, encoding="utf-8")
+            waiting.chmod(stat.S_IMODE(place.stat().st_mode))  # readable by whom the description is readable
             waiting.replace(file)
         except BaseException:
             if not (place.is_file() and place.read_text(encoding="utf-8") == text):
@@ -109,7 +111,7 @@ def opened(file: Path) -> tuple[nn.Module, Like]:
     record = read(file)
     tensors, like = tensors_for(file, record), record["like"]
     try:
-        model = zoo.build(zoo.checked(like))
+        model = zoo.outline(zoo.checked(like))
     except ValueError as error:
         raise ValueError(f"{beside(file)}: {error}") from error
     try:

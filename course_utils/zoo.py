@@ -14,6 +14,7 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from course_utils import models
 from course_utils.files import data_root, load_tensors
@@ -84,6 +85,22 @@ def build(like: Like, seed: int = 0) -> nn.Module:
             return MAKE[library](name, {k: tuple(v) if isinstance(v, list) else v for k, v in more.items()}).eval()
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise ValueError(f"{library} cannot build {title(like)} ({first_line(error)})") from error
+
+
+class Undrawn(TorchFunctionMode):
+    """Inside it no initial values are drawn, which is most of the time that it takes to build a network."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        draws = getattr(func, "__name__", "") in ("uniform_", "normal_", "erfinv_")
+        if draws or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else next(iter(kwargs.values()))
+        return func(*args, **(kwargs or {}))
+
+
+def outline(like: Like) -> nn.Module:
+    """The network for its form alone: what its weights hold is of no account."""
+    with Undrawn():
+        return build(like)
 
 
 def first_line(error: Exception) -> str:
