@@ -1,28 +1,27 @@
 """Groups of any network's channels, out of Torch-Pruning's dependency graph; attention's come from its own layout.
 
-Torch-Pruning runs the network once and notes which layer hands its channels on to which. From each layer's outputs we
-walk through this graph and write down where in which layers a channel arrives. What arrives at the same place is one
-channel: those of a convolution in groups, for example, go together as a whole group.
+We walk from each layer's outputs through the graph and collect the tensors in which its channels arrive. Channels that
+arrive at the same place are one: those of a convolution in groups, for example, go together as a whole group.
 """
 
-import copy
 from collections import Counter
-from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch_pruning import DependencyGraph
-from torch_pruning._helpers import _HybridIndex as Step  # idx: a place here, root_idx: the channel that arrives there
 
 from course_utils.channels import Group, Groups, Slots, axis_of, tensor_of
 from course_utils.proof import noise, scrambled, unfit
 from course_utils.vits import packed
+from course_utils.walks import TABLES, Reached, apart, steps, traced, walks, writes
 
-Reached = dict[tuple[Any, Callable], set[Step]]  # (node, what would cut its inputs or outputs) -> what arrives there
+Place = tuple[str, int]  # a tensor, and the axis along which it is cut
 Reasons = dict[str, str]
-TABLES = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 VECTORS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.PReLU)
 LEAVES = ("weight", "bias", "running_mean", "running_var")
 
@@ -58,123 +57,38 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Groups, Reasons]:
     return groups, reasons
 
 
-# --- the graph and the walk through it ------------------------------------------------------------------------------
-
-
-def traced(model: nn.Module, example: Tensor) -> DependencyGraph:
-    """Torch-Pruning's graph of a copy of the network, in evaluation mode and with gradients."""
-    probe = copy.deepcopy(model).eval().requires_grad_(True)
-    for module in probe.modules():
-        if hasattr(module, "fused_attn"):
-            setattr(module, "fused_attn", False)  # noqa: B010
-    with torch.enable_grad():
-        if not isinstance(probe(example), Tensor):
-            raise ValueError(f"{type(model).__name__} does not return one tensor: wrap it so that it does")
-        graph = DependencyGraph().build_dependency(probe, (example,), verbose=False)
-    for name, module in probe.named_modules():
-        if type(module).__name__ == "PatchMerging":
-            tile(graph, probe.get_submodule(f"{name}.norm"), int(getattr(module, "dim", 0)))
-    return graph
-
-
-def tile(graph: DependencyGraph, norm: nn.Module, width: int) -> None:
-    """Swin merges 2 × 2 patches: channel c of one patch lies at c, c + width, c + 2 width and c + 3 width."""
-    node = graph.module2node.get(norm)
-    if node is None or tuple(getattr(norm, "normalized_shape", ())) != (4 * width,):
-        return
-    for source in node.inputs:
-        for dep in source.dependencies:
-            if dep.target is node:
-                dep.index_mapping[0] = lambda steps: [
-                    Step(s.idx + k * width, s.root_idx) for s in steps for k in range(4)
-                ]
-        for dep in node.dependencies:
-            if dep.target is source:
-                dep.index_mapping[0] = lambda steps: [Step(s.idx % width, s.root_idx) for s in steps]
-
-
-def walks(graph: DependencyGraph) -> Iterator[tuple[str, Reached]]:
-    """Every layer that writes channels of its own, and where these arrive; not the class scores."""
-    done: Reached = {}
-    for name, layer in graph.model.named_modules():
-        if layer in graph.module2node and isinstance(layer, TABLES) and not name.endswith(".qkv"):
-            side = (graph.module2node[layer], graph.get_pruner_of_module(layer).prune_out_channels)
-            seen = {step.idx for step in done.get(side, ())}
-            reached = walk(graph, side, [Step(c, c) for c in range(layer.weight.shape[0]) if c not in seen])
-            for each, steps in reached.items():
-                done.setdefault(each, set()).update(steps)
-            if reached and all(node.outputs or not writes(graph, node, cutter) for node, cutter in reached):
-                yield name, reached
-
-
-def walk(graph: DependencyGraph, side: tuple[Any, Callable], steps: list[Step]) -> Reached:
-    """Where the channels arrive that begin at `steps` of this side."""
-    reached: Reached = {}
-    stack = [(side, steps)] if steps else []
-    while stack:
-        side, steps = stack.pop()
-        fresh = set(steps) - reached.setdefault(side, set())
-        reached[side] |= fresh
-        stack += [(onward, moved) for onward, moved in neighbours(graph, *side, fresh) if moved]
-    return reached
-
-
-def neighbours(graph: DependencyGraph, node: Any, cutter: Callable, steps: set[Step]) -> Iterator:
-    """The sides next to this one, with what arrives there."""
-    for dep in node.dependencies if steps else ():
-        if dep.is_triggered_by(cutter):
-            moved = list(steps)
-            for mapping in filter(None, dep.index_mapping):
-                moved = mapping(moved)
-            yield (dep.target, dep.handler), moved
-    layer, pruner = node.module, graph.get_pruner_of_module(node.module)
-    if getattr(layer, "groups", 1) > 1 and steps:  # a convolution in groups: one goes as a whole, inputs and outputs
-        sizes = {pruner.prune_in_channels: layer.in_channels, pruner.prune_out_channels: layer.out_channels}
-        own = sizes[cutter] // layer.groups
-        some = {s.idx // own: s.root_idx for s in steps}
-        for other, size in sizes.items():
-            wide = size // layer.groups
-            moved = [Step(s.idx // own * wide, s.root_idx) for s in steps]  # all meet at the first place
-            yield (node, other), moved + [Step(g * wide + k, c) for g, c in some.items() for k in range(1, wide)]
-
-
-def writes(graph: DependencyGraph, node: Any, cutter: Callable) -> bool:
-    """Is this the side of the node's outputs? Norms have the same channels on both."""
-    return cutter == graph.get_pruner_of_module(node.module).prune_out_channels
-
-
 # --- from places in layers to tensors and axes ----------------------------------------------------------------------
 
 
 def assembled(graph: DependencyGraph, reached: Reached) -> list[Group]:
     """The group of these channels; several if some channels reach other tensors than the rest."""
-    channel = united(reached)
-    units: dict[int, dict[tuple[str, int], set[int]]] = {}
-    for (node, cutter), steps in reached.items():
+    unit = united(reached)
+    found: dict[Place, np.ndarray] = {}
+    for (node, cutter), there in reached.items():
+        entries, channels = apart(there)
         for place in places(graph, node, writes(graph, node, cutter)):
-            for step in steps:
-                units.setdefault(channel[step.root_idx], {}).setdefault(place, set()).add(step.idx)
-    alike: dict[tuple, list] = {}
-    for _, unit in sorted(units.items()):
-        alike.setdefault(tuple(sorted((place, len(entries)) for place, entries in unit.items())), []).append(unit)
-    return [collected(graph.model, same) for same in alike.values()]
+            found[place] = np.union1d(found.get(place, there[:0]), steps(unit[channels], entries))
+    counts = np.stack([np.bincount(there >> 32, minlength=unit.max() + 1) for there in found.values()], 1)
+    kinds, kind = np.unique(counts, axis=0, return_inverse=True)
+    groups = {
+        int(np.argmax(kind == k)): collected(graph.model, found, row, kind == k)
+        for k, row in enumerate(kinds)
+        if row.any()
+    }
+    return [group for _, group in sorted(groups.items(), key=lambda pair: pair[0])]
 
 
-def united(reached: Reached) -> dict[int, int]:
-    """For each channel at the beginning the first of those that it shares a place with."""
-    first: dict[int, int] = {}
-
-    def root(c: int) -> int:
-        while first.setdefault(c, c) != c:
-            c = first[c]
-        return c
-
-    for steps in reached.values():
-        owner: dict[int, int] = {}
-        for step in steps:
-            a, b = sorted((root(step.root_idx), root(owner.setdefault(step.idx, step.root_idx))))
-            first[b] = a
-    return {c: root(c) for c in first}
+def united(reached: Reached) -> np.ndarray:
+    """unit[channel]: the same number for channels that share a place with each other."""
+    channels = count = max(int(apart(there)[1].max()) for there in reached.values()) + 1
+    edges = []
+    for there in reached.values():
+        entries, channel = apart(there)
+        edges.append((channel, entries + count))
+        count += int(entries.max()) + 1
+    ends = tuple(np.concatenate(each) for each in zip(*edges, strict=True))
+    labels = connected_components(coo_array((np.ones(len(ends[0])), ends), (count, count)), directed=False)[1]
+    return np.unique(labels[:channels], return_inverse=True)[1]
 
 
 def places(graph: DependencyGraph, node: Any, out: bool) -> list[tuple[str, int]]:
@@ -193,18 +107,22 @@ def places(graph: DependencyGraph, node: Any, out: bool) -> list[tuple[str, int]
     return [(f"{name}.{leaf}", 0) for leaf in LEAVES if isinstance(getattr(layer, leaf, None), Tensor)]
 
 
-def collected(model: nn.Module, units: list[dict[tuple[str, int], set[int]]]) -> Group:
-    """One group: for every tensor its axis, and the places of each channel unless channel c is entry c."""
+def collected(model: nn.Module, found: dict[Place, np.ndarray], counts: np.ndarray, units: np.ndarray) -> Group:
+    """One group: for every tensor its axis, and the entries of each channel unless channel c is entry c."""
     order = {name: i for i, name in enumerate(model.state_dict())}
     group: Group = {}
-    for name, axis in sorted(units[0], key=lambda place: order[place[0]]):
-        if name in group:
-            raise ValueError(f"{name} reads and writes the same channels, which a group cannot say")
-        entries = torch.tensor([sorted(unit[name, axis]) for unit in units])
-        size = tensor_of(model, name).shape[axis]
-        if entries.max() >= size:
-            raise ValueError(f"{name} has {size} entries along axis {axis}, and channels seem to reach {entries.max()}")
-        group[name] = axis if torch.equal(entries, torch.arange(size)[:, None]) else Slots(axis, entries)
+    for ((name, axis), there), count in sorted(
+        zip(found.items(), counts, strict=True), key=lambda item: order[item[0][0][0]]
+    ):
+        if count:
+            if name in group:
+                raise ValueError(f"{name} reads and writes the same channels, which a group cannot say")
+            unit, entry = apart(there)
+            entries = torch.from_numpy(entry[units[unit]].reshape(-1, count))
+            size = tensor_of(model, name).shape[axis]
+            if entries.max() >= size:
+                raise ValueError(f"{name} has {size} entries along axis {axis}, not {entries.max() + 1}")
+            group[name] = axis if torch.equal(entries, torch.arange(size)[:, None]) else Slots(axis, entries)
     return group
 
 

@@ -56,16 +56,20 @@ def drawn(model: nn.Module, groups: Groups, seed: int) -> Masks:
     }
 
 
-@torch.no_grad()
 def scrambled(model: nn.Module, seed: int) -> nn.Module:
     """A copy in float64 whose parameters and statistics are random, of a size that neither fades nor explodes."""
-    random, model = torch.Generator().manual_seed(seed), copy.deepcopy(model).cpu().double().eval()
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            wide = (3 / (tensor[0].numel() if tensor.ndim > 1 else 1)) ** 0.5  # of variance 1 / inputs
-            low = 0.5 if name.endswith("running_var") else -wide
-            tensor.uniform_(low, wide, generator=random)
-    return model
+    random = torch.Generator().manual_seed(seed)
+    new: dict[int, Tensor] = {id(p): nn.Parameter(filled(p, random)) for p in model.parameters()}
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            new[id(buffer)] = filled(buffer, random).abs() + 0.5 if name.endswith("var") else filled(buffer, random)
+    return copy.deepcopy(model, new).cpu().double().eval()  # deepcopy takes the new tensors for its own copies
+
+
+def filled(tensor: Tensor, random: torch.Generator) -> Tensor:
+    """Random numbers of this shape, with the variance 1 / inputs."""
+    wide = (3 / (tensor[0].numel() if tensor.ndim > 1 else 1)) ** 0.5
+    return torch.empty(tensor.shape, dtype=torch.float64).uniform_(-wide, wide, generator=random)
 
 
 def noise(example: Tensor, seed: int) -> Tensor:
