@@ -1,0 +1,49 @@
+"""What a cut saves, and what of it arrives: parameters and MACs of several forms of a network beside their times."""
+
+import copy
+from math import log2
+
+import torch
+from torch import Tensor, nn
+
+from course_utils.channels import Groups
+from course_utils.measure import latency, macs, parameters
+from course_utils.patterns import n_of_m
+from course_utils.scopes import layerwise, rounded
+from course_utils.units import remove, unit_chance
+
+
+def doublings(faster: float) -> float:
+    """log₂: 0 as fast, 1 twice, 2 four times as fast."""
+    return log2(faster)
+
+
+def raced(forms: dict[str, nn.Module], x: Tensor, turns: int) -> dict[str, dict[str, float]]:
+    """For each form its size, its MACs for one image, and its milliseconds for all of `x`; they take turns."""
+    times = latency(forms, x, turns)
+    return {
+        name: {"parameters": parameters(form), "macs": macs(form, x[:1])}
+        | {"ms": times[name].median, "low": times[name].low, "high": times[name].high}
+        for name, form in forms.items()
+    }
+
+
+def in_eights(model: nn.Module, groups: Groups, sparsity: float, x: Tensor, turns: int, multiple: int = 8) -> dict:
+    """The same cut as it comes and in multiples of 8: MACs in a microsecond, and the gain in doublings."""
+    scores = unit_chance(model, groups)
+    masks = layerwise(scores, sparsity)
+    pair = {"as it comes": masks, f"multiples of {multiple}": rounded(masks, scores, multiple)}
+    found = raced({name: remove(model, groups, m) for name, m in pair.items()}, x, turns)
+    rates = [len(x) * row["macs"] / row["ms"] / 1000 for row in found.values()]
+    return {"rates": dict(zip(pair, rates, strict=True)), "gain": doublings(rates[1] / rates[0])}
+
+
+def two_of_four(width: int, turns: int) -> dict[str, float]:
+    """Milliseconds of a square layer in half precision on a GPU: dense, and packed as 2:4."""
+    dense = nn.Linear(width, width, bias=False).half().cuda()
+    packed = copy.deepcopy(dense)
+    mask = n_of_m({"weight": dense.weight.detach().abs()}, keep=2, of=4)["weight"]
+    sparse = torch.sparse.to_sparse_semi_structured(dense.weight.detach() * mask)
+    packed.weight = nn.Parameter(sparse, requires_grad=False)
+    x = torch.randn(width, width, device="cuda", dtype=torch.float16)
+    return {name: t.median for name, t in latency({"dense": dense, "2:4": packed}, x, turns).items()}
