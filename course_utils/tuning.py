@@ -91,10 +91,11 @@ def finetune(options: Options) -> int:
     )
     try:
         while len(log) < options.epochs:
-            log.append(next_epoch(run, pupil, val, log))
+            record = next_epoch(run, pupil, val, log)
             if dist.first():
-                keep(run, pupil, log, own, out)
-            say(told(log[-1], options.epochs))
+                keep(run, pupil, [*log, record], own, out)
+            log.append(record)
+            say(told(record, options.epochs))
             dist.wait()
     except KeyboardInterrupt:
         say(f"\nStopped in epoch {len(log) + 1}: {out} holds {len(log)} of {options.epochs}; the same command goes on.")

@@ -45,7 +45,7 @@ def test_paths_are_seen_from_where_the_command_was_given(course, tmp_path):
 
 
 def test_every_option_arrives(course):
-    values = {int: "3", float: "0.5", str: "words", bool: None}
+    values = {int: "3", float: "0.25", str: "words", bool: None}
     own = [field for field in fields(Options) if field.name not in ("network", "data", "out")]
     words = ["resnet50", "--data", "/images", "--out", "/out"]
     for field in own:
