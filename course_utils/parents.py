@@ -61,7 +61,7 @@ def convnext(classes: int, sizes: Profile) -> nn.Module:
 
 
 def mobilenet(classes: int, sizes: Profile) -> nn.Module:
-    """timm's MobileNetV2, below full width one with five inverted residuals; its first layer keeps small images' size."""
+    """timm's MobileNetV2, below full width with five inverted residuals; its first layer keeps small images' size."""
     from timm import create_model
     from timm.models import EfficientNet
     from timm.models._efficientnet_builder import decode_arch_def
