@@ -9,6 +9,7 @@
     python course.py bench      measure the speed that the course promises
     python course.py evaluate   how good is a network, of a file or by its name, on a folder of images?
     python course.py finetune   train such a network on a folder of images, with a teacher, on one or many GPUs
+    python course.py prune      make such a network smaller: channels, attention heads and their dimensions
     python course.py import     bring in a network that others pruned and pickled; nothing in the pickle is run
     python course.py tidy       put notebooks back into their normal form (--check: only say which are not)
 
@@ -43,6 +44,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "course-stamp.txt"
 PROFILES = ("smoke", "laptop", "full")
 ENGINES = ("processes", "dask")
+SCOPES = ("isomorphic", "global", "local")
+CRITERIA = ("taylor", "l1", "l2", "bn", "chance")
 SLURM = ("queue", "account", "cores", "memory", "walltime", "interface")
 MOST = 1000  # runs in a sweep
 TWO = min(2, os.cpu_count() or 1)
@@ -331,6 +334,35 @@ def finetune(argv):
     return launched("course_utils.tuning", parser, argv)
 
 
+def prune(argv):
+    """Make a network smaller: the channels, heads and dimensions that matter least go, and what is left is a file."""
+    parser = options(prune)
+    parser.usage = "python course.py prune NETWORK --out FILE [options]"
+    more = "a file of a network (.safetensors), or a name that timm, torchvision or the course knows"
+    parser.add_argument("network", type=file_or_name, metavar="NETWORK", help=more)
+    parser.add_argument("--out", type=there, required=True, metavar="FILE", help="where the small network goes")
+    for name, (kind, metavar, more) in PRUNING.items():
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, help=more)
+    more = "a group that stays whole, such as embedding or layer1; may be given again"
+    parser.add_argument("--keep", action="append", default=[], metavar="GROUP", help=more)
+    parser.add_argument("--random", action="store_true", help="random weights for a network that is named, for trials")
+    args = vars(parse(parser, argv))
+    for name, words in {"scope": SCOPES, "criterion": CRITERIA}.items():
+        if args[name] not in (None, *words):
+            unknown(name, args[name], words)
+    if args["out"].suffix != ".safetensors":
+        fail(f"--out {args['out'].name} has another ending: a network's file is called NAME.safetensors.")
+    words = [args.pop("network")] + [word for group in args.pop("keep") for word in ("--keep", group)]
+    words += ["--random"] if args.pop("random") else []
+    given = {name: value for name, value in args.items() if value is not None}
+    return inside("-m", "course_utils.prune", *words, *flags(given))
+
+
+def flags(values):
+    """Options as words: {"head_dim": 0.25} becomes --head-dim 0.25."""
+    return [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+
 def import_(argv):
     """Bring in a network that others pruned and pickled whole; nothing of the pickle is run, foreign code refused."""
     parser = options(import_)
@@ -355,7 +387,7 @@ def tidy(argv):
     return inside("-m", "course_utils.tidy", *(["--check"] if parse(parser, argv).check else []), NOTEBOOKS)
 
 
-EVERY = (run, lab, test, sweep, check, data, bench, tidy, evaluate, finetune, import_)
+EVERY = (run, lab, test, sweep, check, data, bench, tidy, evaluate, finetune, prune, import_)
 COMMANDS = {f.__name__.rstrip("_"): f for f in EVERY}
 
 
@@ -530,6 +562,13 @@ def part(text):
     return float(text)
 
 
+def fraction(text):
+    """A number from 0 to below 1."""
+    if number(text) >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1: something must be left")
+    return float(text)
+
+
 def there(text):
     """A path, seen from where the command was given."""
     return Path(text).expanduser().absolute()
@@ -571,6 +610,22 @@ def cluster(text):
     return text
 
 
+PRUNING = {  # the options of a pruning: type, what stands for it in the help, and its words there
+    "ratio": (fraction, "R", "the part of the channels that goes (default 0.5)"),
+    "heads": (fraction, "R", "the part of the heads that goes, over all attentions together (default 0)"),
+    "head-dim": (fraction, "R", "the part of the dimensions of every head that goes (default: as --ratio)"),
+    "scope": (str, "NAME", "who competes: isomorphic (all that is built alike, the default), global (all), local"),
+    "criterion": (str, "NAME", "taylor (the default) looks at images; l1, l2, bn and chance need none"),
+    "data": (there, "DATA", "a folder of images, DATA/train/CLASS/*.jpg, as ImageNet's; taylor needs it"),
+    "classes": (there, "FILE", "a text file with the network's classes in their order, one per line"),
+    "batches": (whole, "N", "batches that taylor looks at (default 50)"),
+    "batch-size": (whole, "N", "images in each of them (default 64)"),
+    "round-to": (whole, "N", "widths become multiples of N (default 2)"),
+    "floor": (whole, "N", "channels that every group keeps at least (default 1)"),
+    "size": (whole, "N", "images of N × N pixels (default: the network's)"),
+    "workers": (count, "N", "processes that read images (default 2)"),
+    "seed": (count, "N", "draws the images, and what chance removes (default 0)"),
+}
 RANDAUGMENT = "rand-m9-mstd0.5-inc1"
 TUNING = {  # the options of a fine-tuning: type, what stands for it in the help, and its words there
     "epochs": (whole, "N", "how often each image is seen (default 10)"),
