@@ -1,21 +1,15 @@
-"""Processes that work together: alone, two on this computer, and two on computers of their own."""
+"""Processes that work together, and one that works alone by the same code."""
 
-import contextlib
-import os
-import shutil
-import subprocess
 import sys
 import textwrap
-import uuid
-from pathlib import Path
 
 import pytest
 import torch
+from hosts import end, launch
 from torch import nn
 
 from course_utils import dist
 
-ROOT = Path(__file__).resolve().parent.parent
 CODE = """
 import os, sys
 import torch
@@ -79,28 +73,8 @@ def module(tmp_path):
     return tmp_path
 
 
-def launch(module, *words, before=(), **env):
-    """Start the launcher; returns the process."""
-    own = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "GLOO_SOCKET_IFNAME")}
-    own |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{module}", "OMP_NUM_THREADS": "1", **env}
-    command = [*before, sys.executable, "-m", "course_utils.launch", *map(str, words)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=own, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
-
-
-def end(process, seconds=300):
-    """What a process printed, and its exit code."""
-    with process:
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-    return out, err, process.returncode
-
-
 def test_two_processes_sum_average_and_agree_and_what_both_find_wrong_is_said_once(module):
-    out, err, code = end(launch(module, "--processes", 2, "said_of_all", "differ"))
+    out, err, code = end(launch("--processes", 2, "said_of_all", "differ", modules=module))
     assert sorted(out.splitlines()) == ["0 of 2 ends", "1 of 2 ends"], err
     assert code == 2 and len(err.splitlines()) == 1, err
     assert "the numbers that process" in err and "all need the same files" in err
@@ -108,59 +82,6 @@ def test_two_processes_sum_average_and_agree_and_what_both_find_wrong_is_said_on
 
 def test_a_process_that_was_killed_is_named(module):
     (module / "killed.py").write_text("import os\nif os.environ['RANK'] == '1': os.kill(os.getpid(), 9)\n")
-    _, err, code = end(launch(module, "--processes", 2, "killed"))
+    _, err, code = end(launch("--processes", 2, "killed", modules=module))
     assert code == 2 and err.splitlines() == [err.strip()], err
     assert "process 1 was killed" in err and "goes on where it was" in err
-
-
-# --- two computers ---------------------------------------------------------------------------------------------------
-
-
-def can_have_hosts():
-    """Why two hosts cannot be made here, or nothing."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "two network namespaces need Linux and root"
-    if not shutil.which("ip"):
-        return "two network namespaces need the command ip (Debian: iproute2)"
-    name = f"pp-probe-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
-    subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    return f"no network namespace can be made here: {made.stderr.strip()}" if made.returncode else ""
-
-
-@contextlib.contextmanager
-def two_hosts():
-    """Two network namespaces, joined by a cable: names, and the address of the first. They can reach nothing else."""
-    key = uuid.uuid4().hex[:6]
-    names, ends = [f"pp{key}-{i}" for i in range(2)], [f"pp{key}{i}" for i in range(2)]
-
-    def ip(*words):
-        subprocess.run(["ip", *words], check=True, capture_output=True)
-
-    try:
-        for name in names:
-            ip("netns", "add", name)
-        ip("link", "add", ends[0], "netns", names[0], "type", "veth", "peer", "name", ends[1], "netns", names[1])
-        for number, (name, link) in enumerate(zip(names, ends, strict=True), 1):
-            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", link)
-            ip("-n", name, "link", "set", link, "up")
-            ip("-n", name, "link", "set", "lo", "up")
-        yield names, "10.77.0.1"
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-
-def on_two_hosts(module, *words):
-    """The same command on both hosts; what each printed."""
-    with two_hosts() as (names, address):
-        many = [["--nodes", 2, "--node-rank", number, "--address", f"{address}:29511"] for number in range(2)]
-        began = [launch(module, *many[i], *words, before=("ip", "netns", "exec", names[i])) for i in range(2)]
-        return [end(process) for process in began]
-
-
-@pytest.mark.skipif(bool(can_have_hosts()), reason=can_have_hosts() or "they can be had")
-def test_two_computers(module):
-    for number, (out, err, code) in enumerate(on_two_hosts(module, "code_of_all")):
-        assert code == 0, err
-        assert f"{number} of 2 ends" in out and f"Computer {number} of 0 … 1" in out

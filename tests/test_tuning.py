@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from conftest import generic
+from hosts import can_have_hosts, end, launch, on_two_hosts
 from PIL import Image
 from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax, softmax
@@ -390,19 +391,40 @@ def test_the_command_says_one_sentence_and_ends_with_2(data, tmp_path):
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_with_half_the_batch_each_are_one_with_all_of_it(data, tmp_path):
-    words = ["--plain", "--optimizer", "sgd", "--lr", "0.01", "--epochs", "2"]
-    command = [sys.executable, "-m", "course_utils.launch", "--processes", "2", "course_utils.tuning"]
-    command += given(data, tmp_path / "two", *words)
-    env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")} | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    log = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
-    alone = tune(data, tmp_path / "one", *words)
-    assert [record["processes"] for record in log] == [2, 2] and done.stdout.count("epoch 1/2") == 1
-    for ours, theirs in zip(log, alone, strict=True):
+PLAIN = ("--plain", "--optimizer", "sgd", "--lr", "0.01", "--epochs", "2")
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """The folder and the log of a run in one process, without anything random but the order of the images."""
+    out = tmp_path_factory.mktemp("alone")
+    return out, tune(data, out, *PLAIN)
+
+
+def as_alone(out, alone, host):
+    """Has a run with half the batch in each of two processes left what one process leaves with all of it?"""
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [record["processes"] for record in log] == [2, 2], host
+    for ours, theirs in zip(log, alone[1], strict=True):
         assert ours["training_loss"] == pytest.approx(theirs["training_loss"], rel=1e-5)
         assert (ours["top1"], ours["images"]) == (theirs["top1"], 12)
-    one, two = (weights(tmp_path / name / "latest.safetensors") for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-5
+    one, two = (weights(folder / "latest.safetensors") for folder in (alone[0], out))
+    assert one.keys() == two.keys() and max((one[n] - two[n]).abs().max().item() for n in one) < 1e-5
+
+
+def test_two_processes_with_half_the_batch_each_are_one_with_all_of_it(data, tmp_path, alone):
+    words = given(data, tmp_path / "two", *PLAIN)
+    out, err, code = end(launch("--processes", 2, "course_utils.tuning", *words))
+    assert code == 0, err
+    assert out.count("epoch 1/2") == 1, "only one of them speaks"
+    as_alone(tmp_path / "two", alone, "one computer")
+
+
+@pytest.mark.skipif(bool(can_have_hosts()), reason=can_have_hosts() or "they can be had")
+def test_two_computers_are_one_process_too(data, tmp_path, alone):
+    words = given(data, tmp_path / "two", *PLAIN)
+    (first, err, code), (second, more, other) = on_two_hosts("course_utils.tuning", *words)
+    assert code == other == 0, err + more
+    assert first.splitlines()[0] == "Computer 0 of 0 … 1 waits for the others at 10.77.0.1:29511."
+    assert "epoch 2/2" in first and len(second.splitlines()) == 1
+    as_alone(tmp_path / "two", alone, "two computers")
