@@ -86,7 +86,7 @@ def read(file: Path) -> dict:
             raise FileNotFoundError(f"there is no file {path}; a shrunken network is {file.name} and {place.name}")
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is damaged, or no description of a shrunken network ({error})") from error
     if isinstance(record, dict) and isinstance(record.get("format"), int) and record["format"] > FORMAT:
         raise ValueError(f"{place} has format {record['format']}, and this course reads {FORMAT}: update the course")

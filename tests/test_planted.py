@@ -338,6 +338,78 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "final * (1 - k",
         "test_schedules.py::test_cubic_begins",
     ),
+    "a teacher's temperature is not given back": (
+        "distill",
+        "alpha * temperature**2 * divergence",
+        "alpha * divergence",
+        "test_distill.py::test_soft_is_its_formula and 4.0",
+    ),
+    "the divergence turned round": (
+        "distill",
+        "kl_div(ours, theirs,",
+        "kl_div(theirs, ours,",
+        "test_distill.py::test_soft_is_its_formula and 4.0",
+    ),
+    "a teacher that is asked in training mode": (
+        "distill",
+        "with evaluating(teacher):",
+        "if teacher:",
+        "test_distill.py::test_the_teacher_is_asked",
+    ),
+    "a kind that does not know writers from readers": (
+        "kinds",
+        '(" reads" if axis_of(place) == 1 else " writes") if table else ""',
+        '" meets" if table else ""',
+        "test_channels.py::test_kinds_tell_readers_from_writers",
+    ),
+    "a dimension of all heads is like a hidden unit": (
+        "kinds",
+        'f" {count // least} times" if count > least else ""',
+        '""',
+        "test_channels.py::test_kinds_of_the_courses_networks",
+    ),
+    "every group ranked alone": (
+        "kinds",
+        "globally(rivals, amounts[kind]).items()",
+        "{n: globally({n: s}, amounts[kind])[n] for n, s in rivals.items()}.items()",
+        "test_channels.py::test_isomorphic_is_global_within_a_kind",
+    ),
+    "a network's file written over the old one at once": (
+        "shrunken",
+        'return file.with_name(f".{file.name}.new")',
+        "return file",
+        "test_shrunken.py::test_a_killed_writer",
+    ),
+    "a network's file is believed unread": (
+        "shrunken",
+        'digest(place) == record["sha256"]',
+        "True",
+        "test_shrunken.py::test_an_altered_file",
+    ),
+    "a description may set anything": (
+        "fitting",
+        "if own is None or not is_plain(value) or not alike(own, value):",
+        "if own is None:",
+        "test_shrunken.py::test_sizes_that_a_layer",
+    ),
+    "tables that no state dict holds are forgotten": (
+        "fitting",
+        "return model.state_dict() | changed",
+        "return model.state_dict()",
+        "test_shrunken.py::test_what_comes_back and tables",
+    ),
+    "a pickle may name anything": (
+        "husks",
+        "if not allowed(name, layers):",
+        "if not name:",
+        "test_adopt.py::test_a_pickle_with_code",
+    ),
+    "an attention of another time": (
+        "drift",
+        'new["fused_attn"] = False',
+        "pass",
+        "test_adopt.py::test_the_scale_of_the_time",
+    ),
 }
 
 
