@@ -38,7 +38,7 @@ def unfit(model: nn.Module, groups: Groups, x: Tensor, seed: int) -> list[str]:
 @torch.no_grad()
 def fit(model: nn.Module, groups: Groups, x: Tensor, seed: int) -> bool:
     """Does the network with silent channels say the same as the one without them?"""
-    masks = drawn(model, groups, seed)
+    masks = chances(model, groups, seed)
     try:
         silent, small = mute(model, groups, masks)(x), remove(model, groups, masks)(x)
     except (RuntimeError, ValueError, IndexError):  # shapes that do not fit
@@ -46,7 +46,7 @@ def fit(model: nn.Module, groups: Groups, x: Tensor, seed: int) -> bool:
     return bool((silent - small).abs().max() <= ENOUGH * silent.abs().max())  # False if one of them is NaN
 
 
-def drawn(model: nn.Module, groups: Groups, seed: int) -> Masks:
+def chances(model: nn.Module, groups: Groups, seed: int) -> Masks:
     """Random masks that take about a third of every group, and at least one channel where there are two."""
     random = torch.Generator().manual_seed(seed)
     counts = {name: channels_in(model, group) for name, group in groups.items()}
