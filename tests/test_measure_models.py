@@ -196,14 +196,16 @@ def test_no_distance_is_overestimated(body):
 def test_shipped_networks_fit_their_record():
     import json
 
-    from course_utils.parents import SHIPPED, VERSION
+    from course_utils.parents import KINDS, SHIPPED, VERSION
     from course_utils.train import Recipe as Given
 
     record = json.loads((SHIPPED / "record.json").read_text(encoding="utf-8"))
-    assert record["version"] == VERSION and len(record["networks"]) == 9
-    assert json.loads(record["recipe"]).keys() == json.loads(Given(epochs=1).words()).keys()
+    assert record["version"] == VERSION and len(record["networks"]) == 3 * len(KINDS)
     for network in record["networks"]:
-        assert 0.80 <= network["test_accuracy"] < 0.97 and math.isfinite(network["log"][-1]["loss"])
+        recipe = json.loads(network.get("recipe", record["recipe"]))  # the first nine share one
+        assert recipe.keys() <= json.loads(Given(epochs=1).words()).keys()
+        assert len(network["log"]) == recipe["epochs"] and math.isfinite(network["log"][-1]["loss"])
+        assert 0.65 <= network["test_accuracy"] < 0.97
         place = SHIPPED / f"{network['network']}-solids-home-{network['seed']}.safetensors"
         assert place.stat().st_size < 2_000_000
 
