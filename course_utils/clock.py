@@ -28,6 +28,26 @@ def raced(forms: dict[str, nn.Module], x: Tensor, turns: int) -> dict[str, dict[
     }
 
 
+def worth(forms: dict[str, nn.Module], x: Tensor, turns: int) -> dict:
+    """What the forms of a network cost, and how many doublings faster it is with half of it silent, and removed."""
+    found = raced(forms, x, turns)
+    faster = {name: doublings(found["whole"]["ms"] / row["ms"]) for name, row in found.items()}
+    return {"forms": found, "silent": faster["half silent"], "removed": faster["50% removed"]}
+
+
+def costs(title: str, forms: dict[str, dict[str, float]]) -> list[dict[str, str]]:
+    """Rows of a table: what each form costs, and by how much less than the whole, in MACs and in milliseconds."""
+    rows, whole = [], forms["whole"]
+    for name, row in forms.items():
+        ratio, faster = whole["macs"] / row["macs"], whole["ms"] / row["ms"]
+        rows.append(
+            {"network": f"{title}, {name}", "parameters": f"{row['parameters']:,}", "MACs": f"{row['macs']:,}"}
+            | {"ms": f"{row['ms']:.1f} ({row['low']:.1f}–{row['high']:.1f})", "MAC ratio": f"{ratio:.2f}"}
+            | {"measured": f"{faster:.2f}", "ratio of both": f"{faster / ratio:.2f}"}
+        )
+    return rows
+
+
 def in_eights(model: nn.Module, groups: Groups, sparsity: float, x: Tensor, turns: int, multiple: int = 8) -> dict:
     """The same cut as it comes and in multiples of 8: MACs in a microsecond, and the gain in doublings."""
     scores = unit_chance(model, groups)

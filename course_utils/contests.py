@@ -62,3 +62,15 @@ TUNED = (  # trained on after the cut; "nothing" is the dense network, trained o
     ("Wanda", "LAMP"), ("OBS", "global"), ("chance", "global"), ("scaling", "layer-wise"), ("LASSO", "layer-wise"),
     ("nothing", "global"),
 )  # fmt: skip
+STRUCTURED = (  # notebook 11: a criterion for groups, and a scope
+    ("L2", "local"), ("L2", "local, shuffled"), ("L2", "global raw"), ("L2", "global normalised"),
+    ("Taylor", "global normalised"), ("|γ|", "local"), ("L1", "local"), ("Taylor", "local"),
+    ("L2", "global normalised, shuffled"), ("L1", "global normalised"), ("|γ|", "global normalised"),
+    ("L1", "global raw"), ("Taylor", "global raw"), ("|γ|", "global raw"), ("L2", "global raw, shuffled"),
+    ("chance", "global normalised"),
+)  # fmt: skip
+LEARNT = (  # notebook 11: a lesson after the cut to a part of the MACs; 1.0 is the dense network
+    ("trained on", "L2", "local", 0.5), ("from scratch", "L2", "local", 0.5), ("trained on", "L2", "global raw", 0.5),
+    ("trained on", "L2", "global normalised", 0.5), ("trained on", "L2", "local, shuffled", 0.5),
+    ("from scratch, whole recipe", "L2", "local", 0.5), ("trained on", "L2", "local", 1.0),
+)  # fmt: skip

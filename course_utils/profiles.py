@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from course_utils.challenges import LITTLE, PUBLISHED, WHOLE, Challenge
-from course_utils.contests import TUNED, UNITS, WEIGHTS, Contest
+from course_utils.contests import LEARNT, STRUCTURED, TUNED, UNITS, WEIGHTS, Contest
 from course_utils.lotteries import Lottery
 
 Option = TypeVar("Option")
@@ -59,8 +59,8 @@ class Profile:
     schedule_epochs: int  # notebook 09: of any retraining
     schedule_levels: tuple[float, ...]  # notebook 09: sparsities that are cut at once, and retrained
     mac_budgets: tuple[float, ...]  # notebook 11: parts of the MACs that are left
-    group_methods: int  # notebook 11: how many pairs of criterion and scope
-    group_tuned: int  # notebook 11: how many of them are trained on
+    group_methods: tuple[tuple[str, str], ...]  # notebook 11: criteria for groups, and scopes
+    group_lessons: tuple[tuple[str, str, str, float], ...]  # notebook 11: what is learnt after the cut
     timed_turns: int  # notebook 11: of a large network on this computer
     scope_networks: tuple[str, ...]  # notebook 12: whose channels compete
     scope_budgets: tuple[float, ...]  # notebook 12: parts of the MACs that are left
@@ -82,7 +82,7 @@ SMOKE = Profile(
     lottery=Lottery((), 2, kept=0.3, epochs=6, images=2000, early=1, late=5, forks=(0, 1), width=0.5, depth=8),
     challenge=LITTLE,
     schedule_rounds=3, schedule_images=450, schedule_epochs=1, schedule_levels=(0.9, 0.5),
-    mac_budgets=(0.5,), group_methods=6, group_tuned=1, timed_turns=3,
+    mac_budgets=(0.5,), group_methods=STRUCTURED[:6], group_lessons=LEARNT[:1], timed_turns=3,
     scope_networks=("deit", "resnet"), scope_budgets=(0.5,), taylor_images=256, taught_images=600,
 )  # fmt: skip
 LAPTOP = replace(
@@ -96,9 +96,9 @@ LAPTOP = replace(
     digit_lottery=replace(SMOKE.digit_lottery, seeds=(0, 1, 2, 3, 4, 5), rounds=10, kept=0.8, forks=(0, 6, 2)),
     lottery=replace(SMOKE.lottery, seeds=(0, 1, 2)),
     schedule_rounds=9, schedule_images=3000, schedule_levels=(0.9, 0.5, 0.95, 0.7, 0.3, 0.1),
-    mac_budgets=(0.5, 0.25), group_methods=16, group_tuned=4, timed_turns=11,
-    scope_networks=("deit", "resnet", "convnext", "mobilenet"), scope_budgets=(0.5, 0.7, 0.35), taylor_images=1024,
-    taught_images=4000,
+    mac_budgets=(0.5, 0.25), group_methods=STRUCTURED, group_lessons=LEARNT, timed_turns=11,
+    scope_networks=("deit", "resnet", "convnext", "mobilenet"), scope_budgets=(0.5, 0.7), taylor_images=1024,
+    taught_images=3000,
 )  # fmt: skip
 FULL = Profile(
     name="full", dataset="cifar10", width=1.0, blocks=(3, 4, 6, 3), epochs=80, batch_size=256, lr=0.2, bf16=True,
@@ -113,7 +113,7 @@ FULL = Profile(
     lottery=Lottery((0, 1, 2), 10, kept=0.8, epochs=160, images=45_000, early=6, late=140, forks=(0, 6, 1, 3, 12)),
     challenge=PUBLISHED,
     schedule_rounds=9, schedule_images=45_000, schedule_epochs=27, schedule_levels=LAPTOP.schedule_levels,
-    mac_budgets=(0.5, 0.25, 0.75, 0.1), group_methods=16, group_tuned=4, timed_turns=31,
+    mac_budgets=(0.5, 0.25, 0.75, 0.1), group_methods=STRUCTURED, group_lessons=LEARNT, timed_turns=31,
     scope_networks=LAPTOP.scope_networks, scope_budgets=LAPTOP.scope_budgets, taylor_images=3200, taught_images=45_000,
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}

@@ -28,7 +28,7 @@ def draw_groups(model: nn.Module, names: list[str], chosen: dict[str, tuple[Grou
     tables = [tinted(model, name, chosen) for name in names]
     rows, gap = max(len(table) for table in tables), 4
     canvas, left = torch.ones(rows, sum(t.shape[1] + gap for t in tables) - gap, 3), 0
-    figure, axes = new_figure(10, 1.6 + 9 * rows / canvas.shape[1])
+    figure, axes = new_figure(10, min(6, 1.6 + 9 * rows / canvas.shape[1]))
     for name, table in zip(names, tables, strict=True):
         canvas[: len(table), left : left + table.shape[1]] = table
         words = name.replace(".weight", "\nweight")

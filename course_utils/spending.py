@@ -1,12 +1,15 @@
-"""Cuts of a given size: the same part of every group, or as little as meets a budget of MACs."""
+"""Cuts of a given size: the same part of every group, or as little as meets a budget of MACs; and such shapes anew."""
 
+import copy
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor, nn
 
 from course_utils.channels import Groups
 from course_utils.masks import Masks
 from course_utils.measure import macs
+from course_utils.models import initialise
 from course_utils.scopes import layerwise
 from course_utils.scores import Scores
 from course_utils.units import mute, remove, unit_chance
@@ -39,3 +42,15 @@ def cut_alike(model: nn.Module, groups: Groups, sparsities: Iterable[float]) -> 
     scores = unit_chance(model, groups)
     forms = {"whole": model, "half silent": mute(model, groups, layerwise(scores, 0.5))}
     return forms | {f"{s:.0%} removed": remove(model, groups, layerwise(scores, s)) for s in sparsities}
+
+
+def reborn(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of the same shape with new random weights: the control that has learnt nothing but its shape."""
+    new = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in new.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        initialise(new)
+    return new

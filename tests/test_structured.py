@@ -5,12 +5,12 @@ import torch
 from conftest import generic
 
 from course_utils.channels import channels_in
-from course_utils.clock import doublings, in_eights, raced
+from course_utils.clock import costs, doublings, in_eights, raced, worth
 from course_utils.measure import macs, parameters
 from course_utils.models import resnet50, vgg16_bn
 from course_utils.patterns import n_of_m, packed_bytes
 from course_utils.scopes import at_least, globally, layerwise
-from course_utils.spending import cut_alike, to_budget
+from course_utils.spending import cut_alike, reborn, to_budget
 from course_utils.units import remove, unit_norm
 
 
@@ -98,3 +98,25 @@ def test_patterns_that_do_not_fit_are_refused():
 
 def test_a_packed_matrix_is_nine_sixteenths():
     assert packed_bytes(1024, keep=2, of=4) == (1024, 128)
+
+
+def test_a_network_born_again_has_its_shape_and_nothing_else():
+    model = small()
+    new, again = reborn(model, 3), reborn(model, 3)
+    for (name, old), fresh, same in zip(
+        model.state_dict().items(), *(n.state_dict().values() for n in (new, again)), strict=True
+    ):
+        assert old.shape == fresh.shape and torch.equal(fresh, same)
+        assert not old.is_floating_point() or not torch.equal(old, fresh), name
+    assert new.bn1.running_var.eq(1).all() and new.bn1.bias.eq(0).all()
+
+
+def test_costs_are_ratios_to_the_whole():
+    row = {"parameters": 10, "macs": 80, "ms": 6.0, "low": 5.0, "high": 7.0}
+    rows = costs("net", {"whole": row, "less": row | {"macs": 20, "ms": 2.0}})
+    assert [r["MAC ratio"] for r in rows] == ["1.00", "4.00"] and rows[1]["measured"] == "3.00"
+    assert rows[1]["ratio of both"] == "0.75" and rows[1]["ms"] == "2.0 (5.0–7.0)"
+    model = generic(vgg16_bn(10, 0.125))
+    found = worth(cut_alike(model, model.groups(), (0.5,)), torch.randn(1, 3, 32, 32), 1)
+    forms = found["forms"]
+    assert abs(2 ** found["removed"] - forms["whole"]["ms"] / forms["50% removed"]["ms"]) < 1e-9
