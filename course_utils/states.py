@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from course_utils.checkpoints import load_state
 from course_utils.files import load_tensors, save_tensors
 
+KNOWN = ("identity", "log", "numbers")  # what a state says beside its tensors
+
 
 def save_state(parts: dict[str, nn.Module], optimizer: torch.optim.Optimizer, file: Path, **about: object) -> None:
     """Write the tensors of all parts and of the optimizer to one file, with words about them as JSON."""
@@ -23,23 +25,28 @@ def save_state(parts: dict[str, nn.Module], optimizer: torch.optim.Optimizer, fi
     )
 
 
-def load_about(file: Path) -> dict:
-    """The words about a state."""
-    _, about = load_tensors(file)
-    try:
-        return {name: json.loads(value) for name, value in about.items()}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not the state of a training ({error}): delete it") from error
-
-
-def load_state_of(parts: dict[str, nn.Module], optimizer: torch.optim.Optimizer, file: Path) -> None:
-    """Bring all parts and the optimizer back to what the file holds."""
+def load_state_file(file: Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a training's state, and the words about it."""
     tensors, about = load_tensors(file)
+    absent = [name for name in KNOWN if name not in about]
+    if absent:
+        raise ValueError(f"{file} is not the state of a training, it says nothing of {absent[0]}: move it away")
+    return tensors, {name: json.loads(about[name]) for name in KNOWN}
+
+
+def restore(
+    parts: dict[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, Tensor],
+    numbers: dict[str, object],
+    file: Path,
+) -> None:
+    """Bring all parts and the optimizer back to a state."""
     for part, model in parts.items():
         own = {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
         load_state(model, own, file)
     state: dict[int, dict[str, object]] = {}
-    for name, value in (tensors | json.loads(about["numbers"])).items():
+    for name, value in (tensors | numbers).items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
             state.setdefault(int(index), {})[key] = value

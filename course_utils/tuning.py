@@ -17,7 +17,7 @@ from course_utils.evaluation import command, cost, evaluate, words
 from course_utils.files import crc, new_file
 from course_utils.options import Options, checked, identity, read, same
 from course_utils.pupils import Pupil, loaders, opened, teacher_of
-from course_utils.states import load_about, load_state_of, save_state
+from course_utils.states import load_state_file, restore, save_state
 
 STATE = "state.safetensors"
 
@@ -46,10 +46,10 @@ def resumed(run: Run, own: dict, out: Path) -> list[dict]:
     """Bring the run to where it was stopped, if it was; returns its log."""
     if not (out / STATE).exists():
         return []
-    known = load_about(out / STATE)
-    same(own, known["identity"], out)
-    load_state_of(parts(run), run.optimizer, out / STATE)
-    return known["log"]
+    tensors, about = load_state_file(out / STATE)
+    same(own, about["identity"], out)
+    restore(parts(run), run.optimizer, tensors, about["numbers"], out / STATE)
+    return about["log"]
 
 
 def keep(run: Run, pupil: Pupil, log: list[dict], own: dict, out: Path) -> None:

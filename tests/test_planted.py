@@ -410,6 +410,54 @@ BUGS = {  # what is wrong: (module, right, wrong, test that must notice)
         "pass",
         "test_adopt.py::test_the_scale_of_the_time",
     ),
+    "every process reads all images": (
+        "folders",
+        "range(dist.rank(), size_of(images), dist.world())",
+        "range(size_of(images))",
+        "test_folders.py::test_every_image_is_evaluated_once",
+    ),
+    "the optimizer of a fine-tuning begins anew": (
+        "states",
+        '{"state": state, ',
+        '{"state": {}, ',
+        "test_tuning.py::test_a_run_killed_after_an_epoch",
+    ),
+    "the moving average begins anew": (
+        "tuning",
+        ' | ({"average": run.average.module} if run.average else {})',
+        "",
+        "test_tuning.py::test_a_run_killed_after_an_epoch",
+    ),
+    "a teacher sees the pupil's colours": (
+        "teachers",
+        "return teacher(x).float()",
+        "return teacher((x * own_std + own_mean - mean) / std).float()",
+        "test_tuning.py::test_a_teacher_sees_the_same_images",
+    ),
+    "a group's readers do not count": (
+        "importance",
+        "first = parts[tensor].movedim(axis_of(place), 0)",
+        "first = parts[tensor]",
+        "test_channels.py::test_gathered_from",
+    ),
+    "a budget that is only nearly met": (
+        "spending",
+        "if left <= budget else",
+        "if left <= budget * 1.1 else",
+        "test_structured.py::test_a_budget_is_met",
+    ),
+    "2:4 along the outputs": (
+        "patterns",
+        "s.movedim(1, -1).unflatten",
+        "s.movedim(0, -1).unflatten",
+        "test_structured.py::test_two_of_four",
+    ),
+    "a network born again keeps its weights": (
+        "spending",
+        "                reset()\n",
+        "                pass\n",
+        "test_structured.py::test_a_network_born_again",
+    ),
 }
 
 

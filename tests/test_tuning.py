@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax, softmax
 
 from course_utils import epochs, evaluation, options, shrunken, states, teachers, tuning
-from course_utils.files import load_tensors
+from course_utils.files import load_tensors, save_tensors
 from course_utils.folders import View, in_order, labelled, seen
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -206,7 +206,7 @@ def test_kill_9_loses_at_most_an_epoch(data, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     _, err = process.communicate()
-    done = len(states.load_about(tmp_path / "killed" / "state.safetensors")["log"])
+    done = len(states.load_state_file(tmp_path / "killed" / "state.safetensors")[1]["log"])
     assert 0 < done < 200, err
     chosen = options.read(given(data, tmp_path / "killed", "--epochs", "200"))
     step, went_on = tuning.next_epoch, []
@@ -366,6 +366,8 @@ def test_a_state_that_is_none(data, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "state.safetensors").write_bytes(b"nonsense")
     assert "state.safetensors is truncated, corrupt or no safetensors file" in refused(data, tmp_path / "out")
+    save_tensors({"x": torch.zeros(1)}, tmp_path / "out" / "state.safetensors")
+    assert "is not the state of a training" in refused(data, tmp_path / "out")
 
 
 def test_a_loss_that_explodes(data, tmp_path):
