@@ -6,12 +6,12 @@ with together():                     # for one process: nothing
     if first(): print(right)         # one of them speaks and writes
 """
 
+import contextlib
 import os
 import socket
 import time
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
 
 import torch
 import torch.distributed as torch_dist
@@ -55,7 +55,7 @@ def device() -> torch.device:
     return torch.device("cuda", number)
 
 
-@contextmanager
+@contextlib.contextmanager
 def together() -> Generator[None]:
     """Join the other processes inside the block; what goes wrong in several of them is raised in only one."""
     if not launched():
@@ -70,11 +70,23 @@ def together() -> Generator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
-        if store.add("failed", 1) > 1:  # somebody else says why
-            time.sleep(QUIET)
-            raise SystemExit(2) from error
-        raise
+        raise spoken(error, store) from error
     torch_dist.destroy_process_group()
+
+
+def spoken(error: Exception, store: torch_dist.Store) -> BaseException:
+    """The error, if it is to be told here; the end of this process, if another one tells it."""
+    lost = isinstance(error, torch_dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    if isinstance(error, RuntimeError) and not lost:
+        return error
+    if lost:
+        time.sleep(2 * QUIET)  # whoever started us knows more, and ends us now
+    with contextlib.suppress(RuntimeError):  # the store is gone, too
+        if store.add("failed", 1) > 1:
+            time.sleep(QUIET)
+            return SystemExit(2)
+    told = "the connection to another process broke (it ended, or was killed); the same command goes on where it was"
+    return ConnectionError(told) if lost else error
 
 
 def interface(address: str) -> str:

@@ -80,8 +80,39 @@ def test_two_processes_sum_average_and_agree_and_what_both_find_wrong_is_said_on
     assert "the numbers that process" in err and "all need the same files" in err
 
 
-def test_a_process_that_was_killed_is_named(module):
-    (module / "killed.py").write_text("import os\nif os.environ['RANK'] == '1': os.kill(os.getpid(), 9)\n")
-    _, err, code = end(launch("--processes", 2, "killed", modules=module))
-    assert code == 2 and err.splitlines() == [err.strip()], err
+KILLED = """
+import os, sys
+import torch
+from course_utils import dist
+with dist.together():
+    dist.wait()
+    if dist.rank() == 1:
+        os.kill(os.getpid(), 9)
+    dist.total(torch.ones(1))
+"""
+
+
+def test_a_process_that_was_killed_is_named(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    _, err, code = end(launch("--processes", 2, "killed", modules=tmp_path))
+    assert code == 2 and len(err.splitlines()) == 1, err
     assert "process 1 was killed" in err and "goes on where it was" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "others", "told"),
+    [
+        (ValueError("x"), 0, "ValueError: x"),
+        (ValueError("x"), 1, "SystemExit: 2"),
+        (RuntimeError("a bug"), 1, "RuntimeError: a bug"),
+        (RuntimeError("[gloo/pair.cc] Connection closed"), 0, "ConnectionError: the connection to another process"),
+        (RuntimeError("[gloo/pair.cc] Connection closed"), 1, "SystemExit: 2"),
+    ],
+)
+def test_who_tells_what_went_wrong(error, others, told, monkeypatch):
+    monkeypatch.setattr(dist, "QUIET", 0)
+    store = torch.distributed.HashStore()
+    for _ in range(others):
+        store.add("failed", 1)
+    found = dist.spoken(error, store)
+    assert f"{type(found).__name__}: {found}".startswith(told)
