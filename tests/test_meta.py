@@ -31,6 +31,11 @@ SHOWN = (
     "schedules",
     "tickets",
     "channels",
+    "importance",
+    "heads",
+    "kinds",
+    "distill",
+    "graphs",
     "measure",
 )
 

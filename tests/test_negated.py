@@ -87,6 +87,25 @@ def inverted(model, batches=()):
 upside_down.magnitude = inverted
 """
 UPSIDE_DOWN["09"] = UPSIDE_DOWN["00"]
+UPSIDE_DOWN["12"] = """
+import course_utils.importance as upside_down
+from course_utils.importance import group_taylor as upright
+
+def inverted(model, groups, batches):  # scores stay positive: they are divided by their mean
+    return {name: 1 / (score + 0.1 * score.mean()) for name, score in upright(model, groups, batches).items()}
+
+upside_down.group_taylor = inverted
+"""
+
+UPSIDE_DOWN["11"] = """
+import course_utils.importance as upside_down
+from course_utils.importance import group_l2 as upright
+
+def inverted(model, groups, batches=()):  # the global scope divides by the mean, so they stay positive
+    return {name: 1 / (score + 1e-3) for name, score in upright(model, groups, batches).items()}
+
+upside_down.group_l2 = inverted
+"""
 
 
 @pytest.mark.parametrize("number", UPSIDE_DOWN)
