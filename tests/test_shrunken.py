@@ -89,7 +89,7 @@ NETWORKS = {
     "deit": (lambda: pruned("deit_tiny_distilled_patch16_224", size=32, img_size=32, depth=2), 32),
     "mobilenetv2": (lambda: pruned("mobilenetv2_100"), 64),
     "convnext": (lambda: pruned("convnext_atto"), 64),
-    "torchvision's densenet": (lambda: pruned("densenet121", "torchvision"), 64),
+    "torchvision's mobilenetv3": (lambda: pruned("mobilenet_v3_small", "torchvision"), 64),
     "half precision": (lambda: (lambda m, like: (m.half(), like))(*cut_resnet()), 32),
 }
 
