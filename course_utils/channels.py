@@ -146,11 +146,16 @@ def update_sizes(module: nn.Module) -> None:
 
 def restate(model: Any, small: Any) -> None:
     """A timm network also notes the width that its classifier reads; let the smaller one note its own."""
-    classifier = getattr(model, "get_classifier", lambda: None)()
-    if isinstance(classifier, nn.Linear):
+    before, after = (main_classifier(getattr(m, "get_classifier", lambda: None)()) for m in (model, small))
+    if isinstance(before, nn.Linear):
         for name in ("num_features", "head_hidden_size", "embed_dim"):
-            if getattr(model, name, None) == classifier.in_features:
-                setattr(small, name, small.get_classifier().in_features)
+            if getattr(model, name, None) == before.in_features:
+                setattr(small, name, after.in_features)
+
+
+def main_classifier(classifier: Any) -> Any:
+    """The first classifier, if there are several: a distilled network has two."""
+    return classifier[0] if isinstance(classifier, tuple) else classifier
 
 
 class NormOfSome(nn.Module):

@@ -51,10 +51,23 @@ def survey(model: nn.Module, example: Tensor) -> tuple[Groups, Reasons]:
         except ValueError as error:
             reasons[name] = str(error)
     groups |= labelled(graph.model, found)
+    for name, why in shared(graph.model, groups).items():
+        reasons[name] = why
+        del groups[name]
     for name in unfit(scrambled(model, seed=0), groups, noise(example, seed=0), seed=0):
         reasons[name] = "erasing its channels is not removing them, so they reach something that cannot be followed"
         del groups[name]
     return groups, reasons
+
+
+def shared(model: nn.Module, groups: Groups) -> Reasons:
+    """The groups that reach a tensor which two layers share: cut for one of them, it would be cut for the other."""
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    twins = {name: names for names in owners.values() if len(names) > 1 for name in names}
+    found = {name: twins[tensor] for name, group in groups.items() for tensor in group if tensor in twins}
+    return {name: f"{' and '.join(tensors[:2])} are one tensor" for name, tensors in found.items()}
 
 
 # --- from places in layers to tensors and axes ----------------------------------------------------------------------
@@ -121,7 +134,9 @@ def collected(model: nn.Module, found: dict[Place, np.ndarray], counts: np.ndarr
             entries = torch.from_numpy(entry[units[unit]].reshape(-1, count))
             size = tensor_of(model, name).shape[axis]
             if entries.max() >= size:
-                raise ValueError(f"{name} has {size} entries along axis {axis}, not {entries.max() + 1}")
+                raise ValueError(
+                    f"its channels cannot be followed to {name}, which has {size} entries along axis {axis}"
+                )
             group[name] = axis if torch.equal(entries, torch.arange(size)[:, None]) else Slots(axis, entries)
     return group
 
@@ -193,6 +208,8 @@ def oddity(attention: Any) -> str:
         return "that does not keep its heads in linear layers qkv and proj"
     if attention.qkv.out_features != 3 * attention.proj.in_features:
         return "whose queries, keys and values are not equally many"
+    if getattr(attention, "head_first", False):
+        return "that packs q, k and v head by head"
     if is_there(attention, "norm") or is_there(attention, "gate"):
         return "that normalises or gates all heads together"
     return ""

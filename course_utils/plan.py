@@ -1,6 +1,6 @@
 """A plan says what goes from every group: channels by one ratio, and heads and their dimensions by ratios of their own.
 
-The scope is a function of scores and sparsity, as everywhere: `layerwise`, `globally`, or `within(kinds)`.
+The scope is a function of scores and sparsity, as everywhere: `layerwise`, `globally`, or `by_kind(kinds)`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Ratios = dict[str, float]
 ENDINGS = (".heads", ".dims")  # of the names of an attention's two groups
 
 
-def within(kinds: dict[str, str]) -> Callable[[Scores, float], Masks]:
+def by_kind(kinds: dict[str, str]) -> Callable[[Scores, float], Masks]:
     """The isomorphic scope as a function of scores and sparsity."""
     return partial(isomorphically, kinds=kinds)
 

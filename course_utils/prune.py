@@ -23,7 +23,7 @@ from course_utils.importance import group_l1, group_l2, group_taylor, normalised
 from course_utils.kinds import kinds_of
 from course_utils.masks import Masks
 from course_utils.measure import macs, parameters
-from course_utils.plan import Ratios, planned, within
+from course_utils.plan import Ratios, by_kind, planned
 from course_utils.scopes import globally, layerwise
 from course_utils.scores import Scores
 from course_utils.units import bn_scale, remove, unit_chance
@@ -36,7 +36,7 @@ CRITERIA: dict[str, Callable] = {
     "chance": unit_chance,
 }
 SCOPES: dict[str, Callable] = {
-    "isomorphic": lambda model, groups: within(kinds_of(model, groups)),
+    "isomorphic": lambda model, groups: by_kind(kinds_of(model, groups)),
     "global": lambda model, groups: globally,
     "local": lambda model, groups: layerwise,
 }
@@ -95,7 +95,7 @@ def cost(model: nn.Module, image: Tensor) -> str:
     return f"{own}; Torch-Pruning's counter: {theirs / 1e9:,.4g} G"
 
 
-def kept(masks: Masks) -> dict[str, list[int]]:
+def stayed(masks: Masks) -> dict[str, list[int]]:
     """The indices of the channels that stay, by group."""
     return {name: mask.nonzero().flatten().tolist() for name, mask in masks.items()}
 
@@ -116,7 +116,7 @@ def work(args: argparse.Namespace) -> int:
     small = remove(model, groups, masks)
     print(f"before: {cost(model, image)}\nafter:  {cost(small, image)}", flush=True)
     said = {name: value for name, value in vars(args).items() if isinstance(value, int | float | str)}
-    shrunken.save(small.cpu(), args.out, like, kept(masks), **known | {"pruned": said})
+    shrunken.save(small.cpu(), args.out, like, stayed(masks), **known | {"pruned": said})
     print(f"{args.network} without {1 - left(masks):.0%} of its channels is written to {args.out}")
     return 0
 
