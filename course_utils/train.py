@@ -117,7 +117,9 @@ def train(
     for epoch in range(first + len(log), recipe.epochs):
         began = time.perf_counter()
         with seeded(seed * 10007 + epoch), told(epoch, recipe.epochs, checkpoint):
-            record = one_epoch(forward, split, recipe, optimizer, epoch, seed, after_step, objective)
+            record = one_epoch(
+                forward, split, recipe, optimizer, epoch, seed, after_step, objective or by_labels(recipe)
+            )
             if val is not None:
                 record["val_accuracy"] = accuracy(model, val)
             log.append({"epoch": epoch + 1} | record | {"seconds": time.perf_counter() - began})
@@ -134,6 +136,11 @@ def possible(recipe: Recipe, first: int, checkpoint: Path | None, objective: Obj
         raise ValueError(f"{checkpoint} would not know the objective (a teacher, say): train without a checkpoint")
 
 
+def by_labels(recipe: Recipe) -> Objective:
+    """The usual objective: cross entropy, with the recipe's label smoothing."""
+    return lambda scores, x, y: cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
+
+
 def one_epoch(
     forward: Callable,
     split: Split,
@@ -142,7 +149,7 @@ def one_epoch(
     epoch: int,
     seed: int,
     after_step: Hook,
-    objective: Objective | None = None,
+    objective: Objective,
 ) -> dict:
     """One pass over the data; the order of the images depends on (seed, epoch) alone."""
     steps = math.ceil(len(split) / recipe.batch_size)
@@ -153,10 +160,7 @@ def one_epoch(
             group["lr"] = recipe.lr * recipe.schedule((step + 1) / (recipe.epochs * steps + 1))
         with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16 and x.is_cuda):
             scores = forward(x)
-            if objective:
-                loss = objective(scores, x, y)
-            else:
-                loss = cross_entropy(scores, y, label_smoothing=recipe.label_smoothing)
+            loss = objective(scores, x, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
