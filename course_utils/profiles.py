@@ -64,7 +64,7 @@ class Profile:
     timed_turns: int  # notebook 11: of a large network on this computer
     scope_networks: tuple[str, ...]  # notebook 12: whose channels compete
     scope_budgets: tuple[float, ...]  # notebook 12: parts of the MACs that are left
-    taylor_images: int  # notebook 12: that the gradient is accumulated over
+    scope_images: int  # notebook 12: that gradients are accumulated over, and that a cut is tested on
     taught_images: int  # notebook 12: of a short fine-tuning, with a teacher and without
     minutes: float = field(default=float("inf"), repr=False)  # stop between trials after so many (`--minutes`)
     fresh: float = field(default=0.0, repr=False)  # networks made before this moment are trained anew (`--fresh`)
@@ -83,7 +83,7 @@ SMOKE = Profile(
     challenge=LITTLE,
     schedule_rounds=3, schedule_images=450, schedule_epochs=1, schedule_levels=(0.9, 0.5),
     mac_budgets=(0.5,), group_methods=STRUCTURED[:6], group_lessons=LEARNT[:1], timed_turns=3,
-    scope_networks=("deit", "resnet"), scope_budgets=(0.5,), taylor_images=256, taught_images=600,
+    scope_networks=("deit", "resnet"), scope_budgets=(0.5,), scope_images=256, taught_images=300,
 )  # fmt: skip
 LAPTOP = replace(
     SMOKE, name="laptop", controls=(0, 1, 2), first_epochs=5, sparsities=(0.8, 0.5, 0.9, 0.7, 0.3, 0.6, 0.95, 0.4),
@@ -97,7 +97,7 @@ LAPTOP = replace(
     lottery=replace(SMOKE.lottery, seeds=(0, 1, 2)),
     schedule_rounds=9, schedule_images=3000, schedule_levels=(0.9, 0.5, 0.95, 0.7, 0.3, 0.1),
     mac_budgets=(0.5, 0.25), group_methods=STRUCTURED, group_lessons=LEARNT, timed_turns=11,
-    scope_networks=("deit", "resnet", "convnext", "mobilenet"), scope_budgets=(0.5, 0.7), taylor_images=1024,
+    scope_networks=("deit", "resnet", "convnext", "mobilenet"), scope_budgets=(0.5, 0.7), scope_images=1024,
     taught_images=3000,
 )  # fmt: skip
 FULL = Profile(
@@ -114,7 +114,7 @@ FULL = Profile(
     challenge=PUBLISHED,
     schedule_rounds=9, schedule_images=45_000, schedule_epochs=27, schedule_levels=LAPTOP.schedule_levels,
     mac_budgets=(0.5, 0.25, 0.75, 0.1), group_methods=STRUCTURED, group_lessons=LEARNT, timed_turns=31,
-    scope_networks=LAPTOP.scope_networks, scope_budgets=LAPTOP.scope_budgets, taylor_images=3200, taught_images=45_000,
+    scope_networks=LAPTOP.scope_networks, scope_budgets=LAPTOP.scope_budgets, scope_images=3200, taught_images=45_000,
 )  # fmt: skip
 PROFILES = {profile.name: profile for profile in (SMOKE, LAPTOP, FULL)}
 

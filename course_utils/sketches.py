@@ -1,6 +1,9 @@
 """Groups as a picture: every tensor is a small table, and what goes with a channel is coloured."""
 
+from collections import Counter
+
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from torch import Tensor, nn
@@ -42,4 +45,30 @@ def draw_groups(model: nn.Module, names: list[str], chosen: dict[str, tuple[Grou
     axes.spines[:].set_visible(False)
     patches = [Patch(color=colour, label=label) for label, colour in zip(chosen, COLOURS, strict=False)]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
+    draw(figure, alt)
+
+
+def box(model: nn.Module, axes: Axes, tensor: str, axis: int, places: Counter) -> None:
+    """One layer of a group as a box: writers on the left, vectors such as BatchNorm in the middle, readers right."""
+    layer = tensor.removesuffix(".weight")
+    sort = type(model.get_submodule(layer)).__name__
+    x = 1 if tensor_of(model, tensor).ndim == 1 else 2 if axis == 1 else 0
+    block, _, rest = layer.rpartition(".") if layer.count(".") < 2 else (layer[:8], "", layer[9:])
+    frame = {"boxstyle": "round", "fc": "white", "ec": COLOURS[x]}
+    axes.text(x, 1 - places[x], f"{sort}\n{block}\n{rest}", ha="center", va="center", fontsize=8, bbox=frame)
+    places[x] += 1
+
+
+def draw_graphs(model: nn.Module, names: list[str], groups: dict[str, Group], alt: str) -> None:
+    """Draw some groups side by side: which layers write their channels, and which read them."""
+    figure, panels = new_figure(10, 2.6, ncols=len(names))
+    for axes, name in zip(panels, names, strict=True):
+        axes.set(title=name, xlim=(-0.5, 2.5), ylim=(-0.5, 1.5))
+        axes.axis("off")
+        places: Counter = Counter()
+        for tensor, place in groups[name].items():
+            if tensor.endswith("weight"):
+                box(model, axes, tensor, axis_of(place), places)
+        for x in (0.5, 1.5):
+            axes.annotate("", (x + 0.08, 1), (x - 0.08, 1), arrowprops={"arrowstyle": "->"})
     draw(figure, alt)

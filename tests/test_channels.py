@@ -187,6 +187,19 @@ def test_kinds_of_the_courses_networks():
     assert len(set(kinds_of(vgg16_bn(), vgg16_bn().groups()).values())) == 2  # the last one is read by a Linear
 
 
+def test_kinds_tell_readers_from_writers():
+    """One writer and two readers is another drawing than two writers and one reader; biases say nothing new."""
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(6)))
+    groups = {
+        "fork": {"0.weight": 0, "0.bias": 0, "1.weight": 1, "2.weight": 1},
+        "join": {"3.weight": 0, "3.bias": 0, "4.weight": 0, "5.weight": 1},
+        "other fork": {"3.weight": 0, "4.weight": 1, "5.weight": 1},
+    }
+    words = kinds_of(model, groups)
+    assert words["fork"] == words["other fork"] == "2 Linear reads, 1 Linear writes"
+    assert words["join"] == "1 Linear reads, 2 Linear writes"
+
+
 def test_isomorphic_is_global_within_a_kind():
     scores = {
         "a": torch.tensor([1.0, 2.0, 3.0, 40.0]),

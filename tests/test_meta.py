@@ -34,6 +34,7 @@ SHOWN = (
     "importance",
     "heads",
     "kinds",
+    "arenas",
     "distill",
     "graphs",
     "measure",
