@@ -42,22 +42,27 @@ def left_out(model: nn.Module, example: Tensor) -> Reasons:
 
 def survey(model: nn.Module, example: Tensor) -> tuple[Groups, Reasons]:
     """The groups that can be cut, proven by numbers, and why the others cannot."""
-    graph = traced(model, example)
-    groups, reasons = attentions(graph.model)
-    found: list[Group] = []
-    for name, reached in walks(graph):
-        try:
-            found += assembled(graph, reached)
-        except ValueError as error:
-            reasons[name] = str(error)
-    groups |= labelled(graph.model, found)
-    for name, why in shared(graph.model, groups).items():
-        reasons[name] = why
-        del groups[name]
+    groups, reasons = suggested(model, example)
     for name in unfit(scrambled(model, seed=0), groups, noise(example, seed=0), seed=0):
         reasons[name] = "erasing its channels is not removing them, so they reach something that cannot be followed"
         del groups[name]
     return groups, reasons
+
+
+def suggested(model: nn.Module, example: Tensor) -> tuple[Groups, Reasons]:
+    """The groups that Torch-Pruning's graph suggests, not yet proven, and why some channels are in none."""
+    graph = traced(model, example)
+    groups, reasons = attentions(graph.model)
+    order = {name: i for i, name in enumerate(graph.model.state_dict())}
+    found: list[Group] = []
+    for name, reached in walks(graph):
+        try:
+            found += assembled(graph, reached, order)
+        except ValueError as error:
+            reasons[name] = str(error)
+    groups |= labelled(graph.model, found)
+    reasons |= shared(graph.model, groups)
+    return {name: group for name, group in groups.items() if name not in reasons}, reasons
 
 
 def shared(model: nn.Module, groups: Groups) -> Reasons:
@@ -73,14 +78,17 @@ def shared(model: nn.Module, groups: Groups) -> Reasons:
 # --- from places in layers to tensors and axes ----------------------------------------------------------------------
 
 
-def assembled(graph: DependencyGraph, reached: Reached) -> list[Group]:
+def assembled(graph: DependencyGraph, reached: Reached, order: dict[str, int]) -> list[Group]:
     """The group of these channels; several if some channels reach other tensors than the rest."""
     unit = united(reached)
+    merged = len(unit) > unit.max() + 1
     found: dict[Place, np.ndarray] = {}
     for (node, cutter), there in reached.items():
         entries, channels = apart(there)
         for place in places(graph, node, writes(graph, node, cutter)):
-            found[place] = np.union1d(found.get(place, there[:0]), steps(unit[channels], entries))
+            new = steps(unit[channels], entries)
+            found[place] = np.union1d(found.get(place, new), new) if place in found or merged else np.sort(new)
+    found = dict(sorted(found.items(), key=lambda item: order[item[0][0]]))
     counts = np.stack([np.bincount(there >> 32, minlength=unit.max() + 1) for there in found.values()], 1)
     kinds, kind = np.unique(counts, axis=0, return_inverse=True)
     groups = {
@@ -94,6 +102,8 @@ def assembled(graph: DependencyGraph, reached: Reached) -> list[Group]:
 def united(reached: Reached) -> np.ndarray:
     """unit[channel]: the same number for channels that share a place with each other."""
     channels = count = max(int(apart(there)[1].max()) for there in reached.values()) + 1
+    if all(np.bincount(there >> 32).max() == 1 for there in reached.values()):  # no place is shared
+        return np.arange(channels)
     edges = []
     for there in reached.values():
         entries, channel = apart(there)
@@ -122,11 +132,8 @@ def places(graph: DependencyGraph, node: Any, out: bool) -> list[tuple[str, int]
 
 def collected(model: nn.Module, found: dict[Place, np.ndarray], counts: np.ndarray, units: np.ndarray) -> Group:
     """One group: for every tensor its axis, and the entries of each channel unless channel c is entry c."""
-    order = {name: i for i, name in enumerate(model.state_dict())}
     group: Group = {}
-    for ((name, axis), there), count in sorted(
-        zip(found.items(), counts, strict=True), key=lambda item: order[item[0][0][0]]
-    ):
+    for ((name, axis), there), count in zip(found.items(), counts, strict=True):
         if count:
             if name in group:
                 raise ValueError(f"{name} reads and writes the same channels, which a group cannot say")

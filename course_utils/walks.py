@@ -67,7 +67,7 @@ def walks(graph: DependencyGraph) -> Iterator[tuple[str, Reached]]:
             new = np.setdiff1d(np.arange(layer.weight.shape[0]), done.get(side, steps([], [])) >> 32)
             reached = walk(graph, side, steps(new, new)) if len(new) else {}
             for each, found in reached.items():
-                done[each] = np.union1d(done.get(each, found), found)
+                done[each] = np.union1d(done[each], found) if each in done else found
             if reached and all(node.outputs or not writes(graph, node, cutter) for node, cutter in reached):
                 yield name, reached
 
@@ -93,12 +93,20 @@ def walk(graph: DependencyGraph, side: Side, found: Steps) -> Reached:
     stack = [(side, found)]
     while stack:
         side, found = stack.pop()
-        before = reached.get(side, found[:0])
-        fresh = np.setdiff1d(found, before)
+        known = side in reached
+        if known and np.array_equal(reached[side], found):
+            continue
+        fresh = np.setdiff1d(found, reached[side]) if known else distinct(found)
         if len(fresh):
-            reached[side] = np.union1d(before, fresh)
+            reached[side] = np.union1d(reached[side], fresh) if known else fresh
             stack += [*neighbours(*side, fresh), *across(graph, *side, fresh)]
     return reached
+
+
+def distinct(found: Steps) -> Steps:
+    """The same steps in order, each once; sorting is faster here than numpy's table of what was seen."""
+    order = np.sort(found)
+    return order[np.append(True, order[1:] != order[:-1])] if len(order) else order
 
 
 def neighbours(node: Any, cutter: Callable, found: Steps) -> Iterator[tuple[Side, Steps]]:

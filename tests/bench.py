@@ -17,6 +17,7 @@ from collections.abc import Callable
 import nbformat
 import psutil
 import torch
+import torch_pruning
 from nbformat.v4 import new_code_cell, new_notebook
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -25,16 +26,19 @@ from torch.nn.utils import prune
 from course_utils.activity import awake
 from course_utils.curvature import fisher, inverse_fisher
 from course_utils.data import Split, batches, pixels_last
+from course_utils.graphs import groups_of, suggested
+from course_utils.importance import group_l2, normalised
+from course_utils.kinds import isomorphically, kinds_of
 from course_utils.masks import prunable
 from course_utils.measure import latency, macs
 from course_utils.models import resnet50
 from course_utils.rebuild import layer_obs
 from course_utils.regression import lasso, thinet
-from course_utils.scopes import globally
+from course_utils.scopes import globally, layerwise
 from course_utils.scores import magnitude, taylor, wanda
 from course_utils.speed import break_even, race
 from course_utils.train import hold
-from course_utils.units import bn_scale, inner
+from course_utils.units import bn_scale, inner, remove
 
 failed = []
 
@@ -163,6 +167,60 @@ def half_the_channels() -> None:
     print(f"     (that is {speedup / ratio:.2f} of what its MACs promise)", flush=True)
 
 
+def their_pruner(model: nn.Module, sparsity: float, isomorphic: bool = False) -> nn.Module:
+    """Torch-Pruning's own result: group L2, each layer alone or all that is built alike together."""
+    small, l2 = copy.deepcopy(model), torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    how = {"importance": l2, "pruning_ratio": sparsity, "isomorphic": isomorphic, "global_pruning": isomorphic}
+    torch_pruning.pruner.BasePruner(small, torch.zeros(1, 3, 32, 32), ignored_layers=[small.fc], **how).step()
+    return small
+
+
+def our_pruner(model: nn.Module, groups: dict, sparsity: float, isomorphic: bool = False) -> nn.Module:
+    """The same with the course's parts."""
+    scores = normalised(group_l2(model, groups))
+    masks = isomorphically(scores, sparsity, kinds_of(model, groups)) if isomorphic else layerwise(scores, sparsity)
+    return remove(model, groups, masks)
+
+
+def fastest(works: dict[str, Callable], turns: int) -> dict[str, float]:
+    """The least time of each, in turns."""
+    found: dict[str, float] = dict.fromkeys(works, float("inf"))
+    for turn in range(turns + 1):  # the first one warms up
+        for name, work in works.items():
+            began = time.perf_counter()
+            work()
+            found[name] = min(found[name], time.perf_counter() - began) if turn else found[name]
+    return found
+
+
+def shrinking() -> None:
+    """Score, plan and shrink ResNet-50 beside Torch-Pruning, in turns; then the speed of what is left."""
+    model, x = resnet50().eval(), torch.zeros(1, 3, 32, 32)
+    for isomorphic, word in ((False, "local"), (True, "isomorphic")):
+        works = {
+            "theirs": lambda how=isomorphic: their_pruner(model, 0.5, how),
+            "by hand": lambda how=isomorphic: our_pruner(model, model.groups(), 0.5, how),
+            "found": lambda how=isomorphic: our_pruner(model, suggested(model, x)[0], 0.5, how),
+            "proven": lambda: groups_of(model, x),
+        }
+        times = fastest(works, 5)
+        for name in ("by hand", "found"):
+            what = f"half of ResNet-50 goes, {word}, groups {name}: time / Torch-Pruning's ({times['theirs']:.2f} s)"
+            report(what, times[name] / times["theirs"], 1)
+        print(f"     (finding and proving the groups takes {times['proven']:.2f} s)", flush=True)
+    pixels, sparsities = torch.randn(8, 3, 32, 32), (0.25, 0.5, 0.75)
+    nets = {"whole": model} | {f"ours {s}": our_pruner(model, model.groups(), s).eval() for s in sparsities}
+    nets |= {f"Torch-Pruning's {s}": their_pruner(model, s).eval() for s in sparsities}
+    with torch.no_grad():
+        times = fastest({name: (lambda net=net: net(pixels)) for name, net in nets.items()}, 12)
+    for s, promise in zip(sparsities, (0.95, 0.95, 0.7), strict=True):
+        ratio = macs(model, x) / macs(nets[f"ours {s}"], x)
+        ours, theirs = (times["whole"] / times[f"{who} {s}"] for who in ("ours", "Torch-Pruning's"))
+        what = f"ResNet-50 without {s:.0%} of its channels: speed-up / MAC ratio ({ours:.2f} / {ratio:.2f})"
+        report(what, ours / ratio, promise, at_most=False)
+        print(f"     (Torch-Pruning's network in the same run: {theirs:.2f}, {theirs / ratio:.3f})", flush=True)
+
+
 def sample_by_sample(model: nn.Module, pairs: list) -> None:
     """The plain diagonal Fisher: one backward pass for each image, its gradient squared and added."""
     sums = {name: torch.zeros_like(w) for name, w in prunable(model).items()}
@@ -252,7 +310,7 @@ def main() -> int:
     """Run every benchmark on one thread."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    for bench in (decision, held_step, loader, half_the_channels, criteria, sparse_layers, sweeps):
+    for bench in (decision, held_step, loader, half_the_channels, shrinking, criteria, sparse_layers, sweeps):
         bench()
     print(f"{len(failed)} of the promises missed" if failed else "every promise kept")
     return bool(failed)
