@@ -126,23 +126,17 @@ for t in trials:
     row |= {"parameters": f"{before['parameters'] / 1e6:.2f} M", "sparsity": f"{t.results['sparsity']:.1%}"}
     row |= {"before": f"{before['accuracy']:.1%}", "loss before": f"{before['loss']:.2f}"}
     table.append(row | {"after": f"{after['accuracy']:.1%}", "loss after": f"{after['loss']:.2f}"})
-figure, axes = new_figure(10, 4.2, ncols=2, sharey=True)
+figure, axes = new_figure(10, 4.6, ncols=2, sharey=True, sharex=True)
 for ax, budget in zip(axes, BUDGETS, strict=True):
     chosen = [t for t in trials if t.inputs["budget"] == budget]
-    places = torch.arange(len(chosen)).tolist()
     for moment, color, shift in (("before", "tab:orange", -0.2), ("after", "tab:blue", 0.2)):
-        ax.bar(
-            [p + shift for p in places],
-            [t.results[moment]["accuracy"] for t in chosen],
-            0.4,
-            color=color,
-            label=f"{moment} fine-tuning",
-        )
-    ax.axhline(trials[0].results["after"]["accuracy"], color="grey", ls=":", label="dense, as many epochs more")
-    ax.set_xticks(places, [t.inputs["scope"].replace(", ", ",\n") for t in chosen], fontsize=8)
-    ax.set(title=f"{budget:.0%} of the MACs", ylim=(0, 1))
-axes[0].set(ylabel=f"accuracy on {len(data.test):,} test photos")
-axes[0].legend()
+        reached = [t.results[moment]["accuracy"] for t in chosen]
+        ax.barh([y + shift for y in range(len(chosen))], reached, 0.4, color=color, label=f"{moment} fine-tuning")
+    ax.axvline(trials[0].results["after"]["accuracy"], color="grey", ls=":", label="dense, as many epochs more")
+    ax.set(title=f"{budget:.0%} of the MACs", xlim=(0, 1), xlabel=f"accuracy on {len(data.test):,} test photos")
+    ax.set_yticks(range(len(chosen)), [t.inputs["scope"] for t in chosen])
+axes[0].invert_yaxis()
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 records = {
     "label": "DeiT-Tiny on Grocery Store, one cut by Taylor, equal MACs", "image size": SIZE, "epochs": EPOCHS,
     "epochs after the cut": MORE, "recipe": recipe.words(), "test images": len(data.test), "seeds": 1,
