@@ -208,15 +208,17 @@ def shrinking() -> None:
             what = f"half of ResNet-50 goes, {word}, groups {name}: time / Torch-Pruning's ({times['theirs']:.2f} s)"
             report(what, times[name] / times["theirs"], 1)
         print(f"     (finding and proving the groups takes {times['proven']:.2f} s)", flush=True)
-    pixels, sparsities = torch.randn(8, 3, 32, 32), (0.25, 0.5, 0.75)
+    fast = torch.channels_last  # the whole network is faster in this format, too
+    pixels, sparsities = torch.randn(16, 3, 32, 32).to(memory_format=fast), (0.25, 0.5, 0.75)
     nets = {"whole": model} | {f"ours {s}": our_pruner(model, model.groups(), s).eval() for s in sparsities}
     nets |= {f"Torch-Pruning's {s}": their_pruner(model, s).eval() for s in sparsities}
-    with torch.no_grad():
+    nets = {name: copy.deepcopy(net).to(memory_format=fast) for name, net in nets.items()}
+    with torch.inference_mode():
         times = fastest({name: (lambda net=net: net(pixels)) for name, net in nets.items()}, 12)
     for s, promise in zip(sparsities, (0.95, 0.95, 0.7), strict=True):
         ratio = macs(model, x) / macs(nets[f"ours {s}"], x)
         ours, theirs = (times["whole"] / times[f"{who} {s}"] for who in ("ours", "Torch-Pruning's"))
-        what = f"ResNet-50 without {s:.0%} of its channels: speed-up / MAC ratio ({ours:.2f} / {ratio:.2f})"
+        what = f"ResNet-50 without {s:.0%} of its channels, batch 16: speed-up / MAC ratio ({ours:.2f} / {ratio:.2f})"
         report(what, ours / ratio, promise, at_most=False)
         print(f"     (Torch-Pruning's network in the same run: {theirs:.2f}, {theirs / ratio:.3f})", flush=True)
 
