@@ -197,9 +197,20 @@ def surroundings(**extra):
     return {name: value for name, value in {**env, **extra}.items() if value is not None}
 
 
+QUIETLY = """\
+import runpy, sys
+try:
+    runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+except KeyboardInterrupt:  # while it was still importing
+    sys.exit(130)
+"""
+
+
 def inside(*words, **extra):
     """Run the environment's Python on these words, and hand back its exit code."""
     ensure()
+    if words[0] == "-m" and words[1].startswith("course_utils."):
+        words = ("-c", QUIETLY, *words[1:])
     with subprocess.Popen([str(PYTHON), *map(str, words)], cwd=ROOT, env=surroundings(**extra)) as child:
         try:
             return child.wait()
@@ -350,12 +361,17 @@ def prune(argv):
     for name, words in {"scope": SCOPES, "criterion": CRITERIA}.items():
         if args[name] not in (None, *words):
             unknown(name, args[name], words)
-    if args["out"].suffix != ".safetensors":
-        fail(f"--out {args['out'].name} has another ending: a network's file is called NAME.safetensors.")
+    ending(args["out"])
     words = [args.pop("network")] + [word for group in args.pop("keep") for word in ("--keep", group)]
     words += ["--random"] if args.pop("random") else []
     given = {name: value for name, value in args.items() if value is not None}
     return inside("-m", "course_utils.prune", *words, *flags(given))
+
+
+def ending(out):
+    """Refuse a file for a network that is called otherwise."""
+    if out.suffix != ".safetensors":
+        fail(f"--out {out.name} has another ending: a network's file is called NAME.safetensors.")
 
 
 def flags(values):
@@ -376,6 +392,8 @@ def import_(argv):
     args = parse(parser, argv)
     if not args.like:
         fail("import needs --like NAME: the architecture that the network was pruned from.")
+    if args.out:
+        ending(args.out)
     words = [args.file, "--like", args.like, *(["--classes", args.classes] if args.classes else [])]
     return inside("-m", "course_utils.adopt", *words, *(["--out", args.out] if args.out else []))
 
@@ -517,9 +535,10 @@ def options(command):
 
 def parse(parser, argv, more=""):
     """The options; a word that is none of them is refused by name."""
-    args, rest = parser.parse_known_args(argv)
+    names = [name for action in parser._actions for name in action.option_strings]
+    strange = [word for word in argv if re.match("--[a-z]", word) and word.split("=")[0] not in names]
+    args, rest = (None, strange) if strange else parser.parse_known_args(argv)
     if rest:
-        names = [name for action in parser._actions for name in action.option_strings]
         unknown("option", rest[0].split("=")[0], names, more=more)
     return args
 

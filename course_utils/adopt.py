@@ -15,6 +15,7 @@ from course_utils import shrunken, zoo
 from course_utils.channels import update_sizes
 from course_utils.drift import noted, settle
 from course_utils.engines import as_command
+from course_utils.files import writable
 from course_utils.fitting import fill, kind_of, misfit, set_sizes
 from course_utils.husks import Husk, husks_in, is_tensor, network_in, paired, parts
 from course_utils.measure import macs, parameters
@@ -118,6 +119,11 @@ def bring_in(args: argparse.Namespace) -> int:
     out = args.out or args.file.with_suffix(".safetensors")
     try:
         shrunken.beside(out)
+        if args.file.suffix == ".safetensors":
+            raise ValueError(
+                f"{args.file} is no pickle, and import is for pickles: the other commands take it as it is"
+            )
+        writable(out.parent)
         model, like = adopted(args.file, args.like, args.classes)
         shrunken.save(model, out, like, source=args.file.name, source_sha256=shrunken.digest(args.file))
     except (ValueError, FileNotFoundError) as error:

@@ -13,6 +13,7 @@ from course_utils.folders import labelled
 from course_utils.measure import evaluating
 
 HEADS = (nn.Linear, nn.Conv2d)
+LEARN = ", or let it learn them first: python course.py finetune --new-head"
 
 
 def set_size(model: nn.Module, size: int) -> None:
@@ -96,7 +97,7 @@ def names_in(file: str) -> list[str]:
     return names
 
 
-def matched(place: Path, outputs: int, names: Sequence[str] = (), way_out: str = "") -> ImageFolder:
+def matched(place: Path, outputs: int, names: Sequence[str] = (), way_out: str = LEARN) -> ImageFolder:
     """The images in a split's folders, labelled by a network's outputs; classes that do not match are refused."""
     if names and len(names) != outputs:
         raise ValueError(f"{len(names)} classes are named and the network distinguishes {outputs}{way_out}")

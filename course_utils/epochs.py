@@ -47,7 +47,10 @@ def begin(model: nn.Module, options: Options, images: PrefetchLoader, ask: Calla
     """All parts at the beginning of a fine-tuning."""
     if ask:
         two_heads(model)
-    optimizer = create_optimizer_v2(model, options.optimizer, options.lr, options.weight_decay)
+    try:
+        optimizer = create_optimizer_v2(model, options.optimizer, options.lr, options.weight_decay)
+    except (AssertionError, ValueError, TypeError) as error:
+        raise ValueError(f"--optimizer {options.optimizer} is none that timm makes, such as adamw or sgd") from error
     average = ModelEmaV3(model, options.ema, use_warmup=True) if options.ema else None
     return Run(options, model, dist.spread(model), optimizer, average, images, ask)
 

@@ -1,6 +1,7 @@
 """Where things lie, and how they are written: whole or not at all. Tensors become safetensors files, never pickles."""
 
 import os
+import tempfile
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -40,10 +41,22 @@ def new_file(path: Path) -> Generator[Path]:
             part.unlink(missing_ok=True)
 
 
+def writable(folder: Path) -> None:
+    """Refuse a folder for results that cannot be made or written in, before the work."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(f"--out: cannot write in {folder} ({error.strerror}): choose another place") from error
+
+
 def unwritable(path: Path, error: Exception) -> OSError:
     """One sentence for a full disk, a read-only folder, a file where a folder should be."""
     reason = getattr(error, "strerror", None) or error
-    return OSError(f"cannot write {path}: {reason}; free some space, or set COURSE_CACHE to a folder you may write to")
+    ours = path.absolute().is_relative_to(cache_root())
+    way = "set COURSE_CACHE to a folder you may write to" if ours else "choose another place"
+    return OSError(f"cannot write {path}: {reason}; free some space, or {way}")
 
 
 @contextmanager
@@ -69,7 +82,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, **about: str) -> None:
         try:
             save_file(whole, part, metadata=about)
         except SafetensorError as error:
-            raise unwritable(path, error) from error
+            raise OSError(str(error)) from error
 
 
 def crc(tensor: Tensor) -> int:

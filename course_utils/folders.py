@@ -87,7 +87,12 @@ def labelled(place: Path, classes: Sequence[str] = ()) -> ImageFolder:
 def seen(found: ImageFolder, view: View, train: bool = False, randaugment: str = "") -> ImageFolder:
     """Sets how images become bytes of a network's size: the middle of each, or for training a random piece, altered."""
     from timm.data import create_transform
+    from timm.data.transforms import str_to_interp_mode
 
+    try:
+        str_to_interp_mode(view.interpolation)
+    except KeyError:
+        raise ValueError(f"--interpolation is bicubic, bilinear or nearest, not {view.interpolation!r}") from None
     try:
         found.transform = create_transform(
             view.size,

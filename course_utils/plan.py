@@ -30,17 +30,18 @@ def parts(scores: Scores, ratios: Ratios) -> dict[str, Scores]:
 
 
 def planned(scores: Scores, ratios: Ratios, scope: Callable, floor: int = 1, multiple: int = 1) -> Masks:
-    """Masks that remove the ratios["channels"] of the channels, …; counts are rounded, but for heads."""
+    """Masks that remove the ratios["channels"] of the channels, …; heads know no floor but 1, and are not rounded."""
     masks: Masks = {}
     for part, rivals in parts(scores, ratios).items():
+        least = 1 if part == "heads" else floor
         for name, s in rivals.items():
-            if len(s) < floor:
-                raise ValueError(f"a floor of {floor} does not fit {name}, which has only {len(s)}")
+            if len(s) < least:
+                raise ValueError(f"a floor of {floor} does not fit {name}, which has only {len(s)}: take a lower one")
         try:
-            chosen = scope(at_least(rivals, floor), ratios[part])
+            chosen = scope(at_least(rivals, least), ratios[part])
         except ValueError as error:
             few = min(rivals, key=lambda name: len(rivals[name]))
-            reason = f"would empty a group such as {few}, which has {len(rivals[few])}, where {floor} must stay"
+            reason = f"would empty a group such as {few}, which has {len(rivals[few])}, where {least} must stay"
             raise ValueError(f"the ratio {ratios[part]} for {part} {reason}: take a smaller one") from error
         masks |= chosen if part == "heads" else rounded(chosen, rivals, multiple)
     return {name: masks[name] for name in scores}

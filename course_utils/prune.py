@@ -6,6 +6,7 @@
 import argparse
 import copy
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from course_utils import dist, shrunken
 from course_utils.channels import Groups
 from course_utils.classifiers import about, matched, names_in, outputs_of, set_size
 from course_utils.evaluation import command, followed
+from course_utils.files import writable
 from course_utils.folders import View, example, place_of, seen, shuffled, size_of, view_of
 from course_utils.graphs import survey
 from course_utils.importance import group_l1, group_l2, group_taylor, normalised
@@ -79,13 +81,26 @@ def scores_of(args: argparse.Namespace, model: nn.Module, groups: Groups, batche
     """What the criterion says about every channel; each group's scores are divided by their mean."""
     if args.criterion == "chance":
         return unit_chance(model, groups, seed=args.seed)
-    return normalised(CRITERIA[args.criterion](model, groups, batches))
+    try:
+        return normalised(CRITERIA[args.criterion](model, groups, batches))
+    except ValueError as error:
+        if args.criterion != "bn":
+            raise
+        raise ValueError(f"--criterion bn: {str(error).partition(';')[0]}; take taylor, l1 or l2") from error
 
 
 def ratios_of(args: argparse.Namespace) -> Ratios:
     """The ratios by the part of the network that they are meant for."""
     own = {} if args.head_dim is None else {"dims": args.head_dim}
     return {"channels": args.ratio, "heads": args.heads} | own
+
+
+def meant(ratios: Ratios, groups: Groups) -> None:
+    """Refuse a ratio for heads, or for their dimensions, where the groups have none."""
+    for part in ("heads", "dims"):
+        if ratios.get(part) and not any(name.endswith(f".{part}") for name in groups):
+            option = {"heads": "--heads", "dims": "--head-dim"}[part]
+            raise ValueError(f"no attention head can be cut here: leave out {option} {ratios[part]}")
 
 
 def cost(model: nn.Module, image: Tensor) -> str:
@@ -102,6 +117,7 @@ def stayed(masks: Masks) -> dict[str, list[int]]:
 
 def work(args: argparse.Namespace) -> int:
     """Open the network, score, plan, remove and write; print what it costs before and after."""
+    writable(args.out.parent)
     model, like = shrunken.open_network(args.network, random=args.random)
     known = about(args.network)
     view = view_of(model.to(dist.device()), known.get("view"), size=args.size)
@@ -110,13 +126,17 @@ def work(args: argparse.Namespace) -> int:
         place_of(args.data, "train")
     image = example(view, dist.device())
     batches = images_for(args, model, view)
+    print(f"before: {cost(model, image)}", flush=True)
     groups = groups_for(model, image, args.keep)
+    meant(ratios_of(args), groups)
     scores = scores_of(args, model, groups, batches)
     masks = planned(scores, ratios_of(args), SCOPES[args.scope](model, groups), args.floor, args.round_to)
+    if left(masks) == 1 and any(ratios_of(args).values()):
+        raise ValueError(f"nothing goes, because widths are multiples of {args.round_to}: take a smaller --round-to")
     small = remove(model, groups, masks)
-    print(f"before: {cost(model, image)}\nafter:  {cost(small, image)}", flush=True)
+    print(f"after:  {cost(small, image)}", flush=True)
     said = {name: value for name, value in vars(args).items() if isinstance(value, int | float | str)}
-    shrunken.save(small.cpu(), args.out, like, stayed(masks), **known | {"pruned": said})
+    shrunken.save(small.cpu(), args.out, like, stayed(masks), **known | {"view": asdict(view), "pruned": said})
     print(f"{args.network} without {1 - left(masks):.0%} of its channels is written to {args.out}")
     return 0
 

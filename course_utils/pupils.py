@@ -37,9 +37,9 @@ class Pupil:
         """What its file is to say about it."""
         return {"classes": self.classes, "view": asdict(self.view)}
 
-    def counts(self) -> str:
-        """'1,000 training and 100 validation images of 10 classes'."""
-        train, val = len(self.train), len(self.val)
+    def counts(self, limit: int = 0) -> str:
+        """'1,000 training and 100 validation images of 10 classes', of each at most the limit."""
+        train, val = (min(len(images), limit or len(images)) for images in (self.train, self.val))
         return f"{train:,} training and {val:,} validation images of {len(self.classes)} classes"
 
 

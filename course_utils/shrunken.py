@@ -132,6 +132,8 @@ def load(file: Path) -> nn.Module:
 def open_network(word: str, classes: int | None = None, random: bool = False) -> tuple[nn.Module, Like]:
     """The network that a file or a name stands for, and its architecture; random weights only where asked for."""
     file = Path(word)
+    if file.is_dir() and len(file.parts) > 1:
+        raise ValueError(f"{file} is a folder: name a file of a network in it, such as {file / 'best.safetensors'}")
     if file.suffix not in (".safetensors", ".json", *PICKLES) and not file.is_file():
         like = zoo.like_of(word, classes)
         return (zoo.build(like) if random else zoo.trained(like)), like

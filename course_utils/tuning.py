@@ -14,7 +14,7 @@ from torch import nn
 from course_utils import dist, shrunken
 from course_utils.epochs import Run, begin, one_epoch
 from course_utils.evaluation import command, cost, evaluate, words
-from course_utils.files import crc, new_file
+from course_utils.files import crc, new_file, writable
 from course_utils.options import Options, checked, identity, read, same
 from course_utils.pupils import Pupil, loaders, opened, teacher_of
 from course_utils.states import load_state_file, restore, save_state
@@ -80,6 +80,8 @@ def next_epoch(run: Run, pupil: Pupil, val, log: list[dict]) -> dict:
 def finetune(options: Options) -> int:
     """Train epoch by epoch, evaluate and keep each; a run that was stopped in the same folder goes on."""
     pupil, out = opened(checked(options, dist.world())), Path(options.out).expanduser()
+    if dist.first():
+        writable(out)
     teacher, (train, val) = teacher_of(options, pupil), loaders(options, pupil)
     own = fingerprint(options, pupil)
     run = begin(pupil.model, options, train, teacher)
@@ -87,7 +89,8 @@ def finetune(options: Options) -> int:
     dist.agree("weights, images and epochs", (own, log))
     say(f"{options.network}: {cost(pupil.model, pupil.view)}")
     say(
-        f"{pupil.counts()}; processes: {dist.world()} on {dist.device().type}; epochs done: {len(log)}/{options.epochs}"
+        f"{pupil.counts(options.limit)}; processes: {dist.world()} on {dist.device().type};"
+        f" epochs done: {len(log)}/{options.epochs}"
     )
     try:
         while len(log) < options.epochs:

@@ -7,11 +7,17 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from course_utils import evaluation
+from course_utils.epochs import begin
+from course_utils.folders import View, seen
 from course_utils.options import Options, read
+from course_utils.pupils import Pupil
+from course_utils.shrunken import open_network
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,6 +100,31 @@ def test_several_processes_and_computers(course):
     assert course.ran.pop()[2:] == ["--processes", "1", *where, "course_utils.evaluation", "resnet50", "--data", "/d"]
 
 
+def test_ctrl_c_during_the_imports_says_nothing(course, tmp_path):
+    for name, line in {"slow": "raise KeyboardInterrupt", "quick": "import sys; sys.exit(int(sys.argv[1]))"}.items():
+        (tmp_path / f"{name}.py").write_text(line)
+    ends = {"slow": 130, "quick": 7}
+    for name, code in ends.items():
+        start = [sys.executable, "-c", course.QUIETLY, name, "7"]
+        done = subprocess.run(start, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_the_limit_counts(tmp_path):
+    pupil = SimpleNamespace(train=range(2640), val=range(16), classes="ab")
+    assert Pupil.counts(pupil, 64) == "64 training and 16 validation images of 2 classes"  # ty: ignore
+    assert Pupil.counts(pupil) == "2,640 training and 16 validation images of 2 classes"  # ty: ignore
+
+
+def test_names_that_mean_nothing_are_named(tmp_path):
+    with pytest.raises(ValueError, match="--interpolation is bicubic, bilinear or nearest, not 'cubic'"):
+        seen(None, View(interpolation="cubic"))  # ty: ignore
+    with pytest.raises(ValueError, match="is a folder: name a file of a network in it"):
+        open_network(str(tmp_path))
+    with pytest.raises(ValueError, match="--optimizer adamww is none that timm makes"):
+        begin(nn.Linear(2, 2), Options("n", "d", "o", optimizer="adamww"), [], None)  # ty: ignore
+
+
 def test_the_help_tells_the_defaults(course):
     defaults = {field.name.replace("_", "-"): field.default for field in fields(Options)}
     for name, (_, _, words) in course.TUNING.items():
@@ -119,6 +150,8 @@ def test_help(command):
         (["evaluate", "resnet50", "--data", "d", "--siez", "3"], "'--siez'", "did you mean --size?"),
         (["evaluate", "resnet50", "--data", "d", "--size", "big"], "'big'", "whole number"),
         (["finetune", "resnet50", "--data", "d"], "--out", "--help"),
+        (["finetune", "resnet50", "--data", "d", "--ouput", "o"], "'--ouput'", "did you mean --out?"),
+        (["import", "x.pth", "--like", "resnet50", "--out", "o.pth"], "o.pth", "NAME.safetensors"),
         (["finetune", "resnet50", "--data", "d", "--out", "o", "--lr", "fast"], "'fast'", "a number of at least 0"),
         (["finetune", "resnet50", "--data", "d", "--out", "o", "--lr", "nan"], "'nan'", "a number of at least 0"),
         (["finetune", "resnet50", "--data", "d", "--out", "o", "--alpha", "2"], "'2'", "from 0 to 1"),

@@ -159,7 +159,8 @@ def test_every_scope_and_criterion_without_images(parent, tmp_path, scope, crite
         (("--criterion", "l1", "--data", "."), "has no folder train"),
         (("--criterion", "l1", "--heads", 0.9, "--scope", "local"), "would empty a group such as blocks.0.attn.heads"),
         (("--criterion", "l1", "--keep", "stem"), "there is no group 'stem' to keep"),
-        (("--criterion", "bn"), "no BatchNorm writes the units of"),
+        (("--criterion", "bn"), "no γ to look at; take taylor, l1 or l2"),
+        (("--criterion", "l1", "--round-to", 1000), "nothing goes, because widths are multiples of 1000"),
         (("--criterion", "l1", "--floor", 500), "floor of 500 does not fit"),
     ],
 )
@@ -170,6 +171,30 @@ def test_bad_input_is_one_sentence(parent, tmp_path, monkeypatch, capsys, more, 
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1
     assert not (tmp_path / "small.safetensors").exists()
+
+
+def test_heads_are_refused_where_there_are_none():
+    with pytest.raises(ValueError, match=r"no attention head can be cut here: leave out --head-dim 0\.25"):
+        prune.meant({"channels": 0.5, "heads": 0.0, "dims": 0.25}, {"layer1": {}})
+    prune.meant({"channels": 0.5, "heads": 0.0}, {"layer1": {}})
+
+
+def test_a_floor_of_channels_is_none_of_heads():
+    rivals = {"attn.heads": torch.arange(3.0), "fc1": torch.arange(16.0)}
+    left = planned(rivals, {"channels": 0.5, "heads": 0.34}, globally, floor=8)
+    assert [int(mask.sum()) for mask in left.values()] == [2, 8]
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert prune.main(words("resnet5o", tmp_path / "file" / "small.safetensors")) == 2
+    assert "choose another place" in capsys.readouterr().err and (tmp_path / "file").is_file()
+
+
+def test_the_size_that_was_pruned_for_is_noted(parent, tmp_path):
+    out = tmp_path / "small.safetensors"
+    assert prune.main(words(parent, out, "--criterion", "l1", "--size", 48)) == 0
+    assert shrunken.read(out)["about"]["view"]["size"] == 48
 
 
 def test_an_unknown_network_is_named(private_cache, tmp_path, capsys):
