@@ -44,6 +44,13 @@ def others(tensors: Tensors, keep: Tensor) -> Tensor:
     return torch.tensor([c for c in range(count) if c not in keep.tolist()])
 
 
+def silenced(tensors: Tensors, keep: Tensor) -> Tensors:
+    """All tensors as large as before, with zeros for the channels that are not in `keep`."""
+    gone, columns = others(tensors, keep), runs(tensors, others(tensors, keep)).flatten()
+    silent = {n: t if n.startswith("fc") else t.index_fill(0, gone, 0) for n, t in tensors.items()}
+    return silent | {"fc.weight": tensors["fc.weight"].index_fill(1, columns, 0)}
+
+
 def reading(tensors: Tensors, keep: Tensor, read) -> Tensors:
     """The right answer, but the linear layer's weight is read(weight)."""
     return shrunk(tensors, keep) | {"fc.weight": read(tensors["fc.weight"])}
@@ -85,6 +92,24 @@ shrinking = Exercise(
         ),
         "You cut conv.weight along axis 1, its inputs. The channels that it writes are its rows, axis 0.": (
             lambda t, keep: shrunk(t, keep) | {"conv.weight": t["conv.weight"][:, keep]}
+        ),
+        "You cut every tensor along axis 0. That is where channels are written; fc reads them, along axis 1.": (
+            lambda t, keep: {name: tensor[keep] for name, tensor in t.items()}
+        ),
+        "You cut conv.weight alone. Whatever has a number for each channel goes along, and so does who reads it.": (
+            lambda t, keep: t | {"conv.weight": t["conv.weight"][keep]}
+        ),
+        "You left BatchNorm as it was. All four of its tensors have one number for each channel.": (
+            lambda t, keep: untouched(t, keep, *(name for name in t if name.startswith("bn")))
+        ),
+        "You forgot BatchNorm's bias: it has one number for each channel.": (
+            lambda t, keep: untouched(t, keep, "bn.bias")
+        ),
+        "You return some of the tensors only. Those that are not cut belong to the small network, too.": (
+            lambda t, keep: {name: tensor for name, tensor in shrunk(t, keep).items() if name != "fc.bias"}
+        ),
+        "You set the other channels to zero. That silences them; here they shall be gone, and the tensors smaller.": (
+            lambda t, keep: silenced(t, keep)
         ),
         "You removed the channels in `keep`. They are those that stay.": lambda t, keep: shrunk(t, others(t, keep)),
         "You kept the first channels, as many as asked for. `keep` says which ones.": (
@@ -169,6 +194,18 @@ heading = Exercise(
             lambda qkv, proj, heads: (
                 (qkv.unflatten(0, (3, heads, -1)).sum((0, 2, 3)) + proj.unflatten(1, (heads, -1)).sum((0, 2))) / 2
             )
+        ),
+        "You squared the weights. Here the score is the sum of |w|.": (
+            lambda qkv, proj, heads: (written(qkv.square(), heads) + read(proj.square(), heads)) / 2
+        ),
+        "You forgot the writers: a head's rows of q, k and v go with it, too.": (
+            lambda qkv, proj, heads: read(proj, heads)
+        ),
+        "You divided by four, as if q, k and v were three tensors. They are one: qkv.": (
+            lambda qkv, proj, heads: (written(qkv, heads) + read(proj, heads)) / 4
+        ),
+        "You took columns of qkv. These read the embedding; the heads are its rows, axis 0.": (
+            lambda qkv, proj, heads: (qkv.abs().unflatten(1, (heads, -1)).sum((0, 2)) + read(proj, heads)) / 2
         ),
         "You gave each dimension a score. A head is all its dimensions together: one score for each head.": (
             lambda qkv, proj, heads: (qkv.abs().unflatten(0, (3, -1)).sum((0, 2)) + proj.abs().sum(0)) / 2

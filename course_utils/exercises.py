@@ -77,7 +77,25 @@ def judged(exercise: Exercise, answer: Callable) -> tuple[str, str]:
         if same(got, [outcome(mistake, case) for case in cases]):
             return "wrong", hint
     first = next(i for i, (g, w) in enumerate(zip(got, want, strict=True)) if not same(g, w))
-    return "wrong", f"Not yet. For {brief(cases[first])} you return {brief(got[first])}, expected {brief(want[first])}."
+    return "wrong", f"Not yet. For {brief(cases[first])} {differing(got[first], want[first])}."
+
+
+def differing(got: Any, want: Any) -> str:
+    """What an answer has otherwise; of two dicts, the first entry that differs."""
+    if isinstance(got, dict) and isinstance(want, dict):
+        for key in [*want, *got]:
+            if key not in want:
+                return f"you return {key!r}, which is not expected"
+            if key not in got:
+                return f"you return no {key!r}"
+            if not same(got[key], want[key]):
+                return f"your {key!r} is {form(got[key])}, expected {form(want[key])}"
+    return f"you return {brief(got)}, expected {brief(want)}"
+
+
+def form(value: Any) -> str:
+    """A value; of a tensor the shape comes first."""
+    return f"{tuple(value.shape)}, {brief(value)}" if isinstance(value, Tensor) else brief(value)
 
 
 def brief(value: Any) -> str:

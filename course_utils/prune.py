@@ -52,6 +52,8 @@ def groups_for(model: nn.Module, image: Tensor, spared: list[str]) -> Groups:
         print(f"left as it is: {name} ({why})", flush=True)
     if not groups:
         raise ValueError(f"nothing of this {type(model).__name__} can be cut exactly")
+    how = "written down by hand" if callable(own) else "found, and tried: removing equals erasing"
+    print(f"{len(groups)} groups of channels ({how})", flush=True)
     if unknown := [word for word in spared if not any(inside(name, word) for name in groups)]:
         raise ValueError(f"there is no group {unknown[0]!r} to keep; there are {', '.join(list(groups)[:6])}, …")
     return {name: g for name, g in groups.items() if not any(inside(name, word) for word in spared)}

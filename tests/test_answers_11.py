@@ -38,6 +38,18 @@ def cutter(skip=(), reader="runs", keep_of=lambda keep, count: keep, bias=False,
     return answer
 
 
+NORM = tuple(f"bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var"))
+
+
+def muted(tensors, keep):
+    count = len(tensors["conv.weight"])
+    stays = np.isin(np.arange(count), keep.numpy()).astype(np.float32)
+    wide = stays.repeat(tensors["fc.weight"].shape[1] // count)
+    t = {name: value.numpy() for name, value in tensors.items()}
+    found = {n: v if n.startswith("fc") else v * stays.reshape(-1, *[1] * (v.ndim - 1)) for n, v in t.items()}
+    return {n: torch.from_numpy(v) for n, v in (found | {"fc.weight": t["fc.weight"] * wide}).items()}
+
+
 SHRINKING = {
     "forgot the running statistics": cutter(skip=("bn.running_mean", "bn.running_var")),
     "forgot the reader": cutter(reader="none"),
@@ -49,6 +61,12 @@ SHRINKING = {
     "along axis 1, its inputs": cutter(inputs=True),
     "those that stay": cutter(keep_of=lambda keep, count: sorted(set(range(count)) - set(keep))),
     "kept the first channels": cutter(keep_of=lambda keep, count: range(len(keep))),
+    "every tensor along axis 0": cutter(reader="rows", bias=True),
+    "cut conv.weight alone": cutter(skip=(*NORM, "conv.bias"), reader="none"),
+    "left BatchNorm as it was": cutter(skip=NORM),
+    "forgot BatchNorm's bias": cutter(skip=("bn.bias",)),
+    "some of the tensors only": lambda t, keep: {n: v for n, v in cutter()(t, keep).items() if n != "fc.bias"},
+    "to zero": muted,
 }
 
 
@@ -83,6 +101,11 @@ def each_dimension(qkv, proj, heads):
     return torch.tensor([(q[c::width].sum() + p[:, c].sum()) / 2 for c in range(width)])
 
 
+def columns_of_qkv(qkv, proj, heads):
+    q, p = (np.abs(m.numpy()).reshape(-1, heads, m.shape[1] // heads).sum((0, 2)) for m in (qkv, proj))
+    return torch.from_numpy((q + p) / 2)
+
+
 HEADING = {
     "one block of rows for each head": scorer(lambda part, h, d, heads, dims: h * 3 * dims + part * dims + d),
     "the heads in turn, row by row": scorer(
@@ -96,6 +119,10 @@ HEADING = {
     "averaged over the entries": scorer(packed, mean=True),
     "signed weights": scorer(packed, size=lambda v: v),
     "each dimension a score": each_dimension,
+    "squared the weights": scorer(packed, size=np.square),
+    "forgot the writers": scorer(packed, join=lambda a, b: b),
+    "divided by four": scorer(packed, join=lambda a, b: (a + b) / 4),
+    "took columns of qkv": columns_of_qkv,
 }
 BANK = [(shrinking, words, answer) for words, answer in SHRINKING.items()]
 BANK += [(heading, words, answer) for words, answer in HEADING.items()]
@@ -126,3 +153,16 @@ def test_there_are_hints_and_an_error_is_a_sentence(exercise):
     assert len(exercise.hints) >= 3 and len(exercise.mistakes) >= 5
     state, sentence = judged(exercise, lambda *inputs: 1 / 0)
     assert state == "wrong" and "ZeroDivisionError" in sentence
+
+
+def test_a_dict_is_compared_entry_by_entry():
+    """Whatever has no hint of its own: the sentence names the first entry that differs."""
+    answers = {
+        "you return no 'bn.weight'": lambda t, keep: {
+            n: v for n, v in shrinking.solution(t, keep).items() if n != "bn.weight"
+        },
+        "you return 'more'": lambda t, keep: shrinking.solution(t, keep) | {"more": keep},
+        "your 'bn.weight' is (3,)": lambda t, keep: shrinking.solution(t, keep) | {"bn.weight": torch.ones(3)},
+    }
+    for words, answer in answers.items():
+        assert words in judged(shrinking, answer)[1]
