@@ -632,7 +632,7 @@ def cluster(text):
 PRUNING = {  # the options of a pruning: type, what stands for it in the help, and its words there
     "ratio": (fraction, "R", "the part of the channels that goes (default 0.5)"),
     "heads": (fraction, "R", "the part of the heads that goes, over all attentions together (default 0)"),
-    "head-dim": (fraction, "R", "the part of the heads' dimensions that goes, the same in all heads of a layer (default: as --ratio)"),
+    "head-dim": (fraction, "R", "the part of the heads' dimensions that goes, alike in all heads (default: --ratio)"),
     "scope": (str, "NAME", "who competes: isomorphic (all that is built alike, the default), global (all), local"),
     "criterion": (str, "NAME", "taylor (the default) looks at images; l1, l2, bn and chance need none"),
     "data": (there, "DATA", "a folder of images, DATA/train/CLASS/*.jpg, as ImageNet's; taylor needs it"),
