@@ -4,8 +4,6 @@ We walk from each layer's outputs through the graph and collect the tensors in w
 arrive at the same place are one: those of a convolution in groups, for example, go together as a whole group.
 """
 
-from collections import Counter
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -15,13 +13,13 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 from torch_pruning import DependencyGraph
 
-from course_utils.channels import Group, Groups, Slots, axis_of, tensor_of
+from course_utils.attentions import Reasons, attentions
+from course_utils.channels import Group, Groups, Slots, tensor_of
+from course_utils.naming import labelled
 from course_utils.proof import noise, scrambled, unfit
-from course_utils.vits import packed
 from course_utils.walks import TABLES, Reached, apart, steps, traced, walks, writes
 
 Place = tuple[str, int]  # a tensor, and the axis along which it is cut
-Reasons = dict[str, str]
 VECTORS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.PReLU)
 LEAVES = ("weight", "bias", "running_mean", "running_var")
 
@@ -73,9 +71,6 @@ def shared(model: nn.Module, groups: Groups) -> Reasons:
     twins = {name: names for names in owners.values() if len(names) > 1 for name in names}
     found = {name: twins[tensor] for name, group in groups.items() for tensor in group if tensor in twins}
     return {name: f"{' and '.join(tensors[:2])} are one tensor" for name, tensors in found.items()}
-
-
-# --- from places in layers to tensors and axes ----------------------------------------------------------------------
 
 
 def assembled(graph: DependencyGraph, reached: Reached, order: dict[str, int]) -> list[Group]:
@@ -146,86 +141,3 @@ def collected(model: nn.Module, found: dict[Place, np.ndarray], counts: np.ndarr
                 )
             group[name] = axis if torch.equal(entries, torch.arange(size)[:, None]) else Slots(axis, entries)
     return group
-
-
-def labelled(model: nn.Module, groups: list[Group]) -> Groups:
-    """Each group with a name: the layer that writes it, or the part of the network that all its writers are in."""
-    paths = [[n.removesuffix(".weight") for n, place in g.items() if is_writer(model, n, place)] for g in groups]
-    firsts = [names[0] if names else next(iter(g)) for names, g in zip(paths, groups, strict=True)]
-    parts = [common(names) or stem(g, first) for names, g, first in zip(paths, groups, firsts, strict=True)]
-    count, found = Counter(parts), {}
-    for part, first, group in zip(parts, firsts, groups, strict=True):
-        name = part if count[part] == 1 else first
-        found[name if name not in found else f"{name} ({len(found)})"] = group
-    return found
-
-
-def is_writer(model: nn.Module, name: str, place: int | Slots) -> bool:
-    """Is this a table whose rows write the channels? A depthwise convolution only passes each of them on."""
-    path, _, leaf = name.rpartition(".")
-    layer = model.get_submodule(path)
-    return leaf == "weight" and isinstance(layer, TABLES) and axis_of(place) == 0 and not depthwise(layer)
-
-
-def depthwise(layer: Any) -> bool:
-    """Does every output of this layer read one input of its own?"""
-    return getattr(layer, "groups", 1) > 1 and layer.weight.shape[1] == 1
-
-
-def common(names: list[str]) -> str:
-    """The longest path that all these names begin with: layer1 for layer1.0.conv3 and layer1.1.conv3."""
-    alike = takewhile(lambda words: len(set(words)) == 1, zip(*(name.split(".") for name in names), strict=False))
-    return ".".join(words[0] for words in alike)
-
-
-def stem(group: Group, first: str) -> str:
-    """What to call a stream through the whole network: the embedding of a transformer, else its first layer."""
-    return "embedding" if any("embed" in name for name in group) else first
-
-
-# --- attention ------------------------------------------------------------------------------------------------------
-
-
-def attentions(model: nn.Module) -> tuple[Groups, Reasons]:
-    """Heads and their dimensions of every attention with packed rows, and why some cannot be cut."""
-    groups, reasons = {}, {}
-    for name, module in model.named_modules():
-        if isinstance(getattr(module, "qkv", None), nn.Module):
-            if odd := oddity(module):
-                reasons[f"{name}.qkv"] = f"{name} is an attention ({type(module).__name__}) {odd}"
-                continue
-            own = packed(name, module)
-            own[f"{name}.heads"] |= {f"{name}.{table}": axis for table, axis in tables(module).items()}
-            if is_there(module, "q_norm"):
-                del own[f"{name}.dims"]
-                reasons[f"{name}.dims"] = f"{name} normalises its queries over the dimensions of a head"
-            groups |= own
-    return groups, reasons
-
-
-def is_there(module: nn.Module, part: str) -> bool:
-    """Has the module this part, and does the part do something?"""
-    return not isinstance(getattr(module, part, None), nn.Identity | None)
-
-
-def oddity(attention: Any) -> str:
-    """What makes an attention's rows other than (q, k, v) × heads × dimensions; nothing if they are."""
-    parts = (attention.qkv, getattr(attention, "proj", None))
-    if not all(isinstance(part, nn.Linear) for part in parts) or not hasattr(attention, "num_heads"):
-        return "that does not keep its heads in linear layers qkv and proj"
-    if attention.qkv.out_features != 3 * attention.proj.in_features:
-        return "whose queries, keys and values are not equally many"
-    if getattr(attention, "head_first", False):
-        return "that packs q, k and v head by head"
-    if is_there(attention, "norm") or is_there(attention, "gate"):
-        return "that normalises or gates all heads together"
-    return ""
-
-
-def tables(attention: Any) -> dict[str, int]:
-    """Tables of relative positions, which have one column, or one map, for each head."""
-    return {
-        name: list(table.shape).index(attention.num_heads)
-        for name, table in attention.named_parameters()
-        if name.endswith("relative_position_bias_table")
-    }
