@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, log_softmax, softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from course_utils.distill import soft
 from course_utils.exercises import Exercise
@@ -42,6 +42,18 @@ def cut_off(scores: Scores, sparsity: float, ties_go: bool) -> Masks:
     return {n: s > cut if ties_go else s >= cut for n, s in scores.items()}
 
 
+def quantile(scores: Scores, sparsity: float, ties_go: bool) -> Masks:
+    """The mistake of torch.quantile: a cut between two scores, and the ties on one side."""
+    cut = torch.cat(list(scores.values())).quantile(sparsity)
+    return {n: s > cut if ties_go else s >= cut for n, s in scores.items()}
+
+
+def last_of_equals(scores: Scores, sparsity: float) -> Masks:
+    """The mistake of letting the last ones among equals go."""
+    turned = globally({n: scores[n].flip(0) for n in reversed(scores)}, sparsity)
+    return {n: turned[n].flip(0) for n in scores}
+
+
 def rounded_down(scores: Scores, sparsity: float) -> Masks:
     """The mistake int(sparsity · n)."""
     n = sum(map(len, scores.values()))
@@ -66,7 +78,7 @@ def whole_groups(scores: Scores, sparsity: float) -> Masks:
 
 
 ranking = Exercise(
-    task="Masks that remove, of the channels of each kind, exactly round(sparsity * n): the smallest scores.",
+    task="Masks that remove, of each kind, exactly round(sparsity * n) channels, the smallest; among equals the first.",
     solution=isomorphically,
     cases=some_groups,
     hints=(
@@ -89,6 +101,15 @@ ranking = Exercise(
         ),
         "Your cut is a value, and with < its ties stay. Count: exactly round(sparsity * n) of each kind.": (
             lambda scores, sparsity, kinds: by_kind(scores, kinds, lambda s: cut_off(s, sparsity, ties_go=False))
+        ),
+        "torch.quantile gives a value between two scores, not a count; with >= its ties stay. Count the smallest.": (
+            lambda scores, sparsity, kinds: by_kind(scores, kinds, lambda s: quantile(s, sparsity, ties_go=False))
+        ),
+        "torch.quantile gives a value between two scores, not a count; with > its ties go. Count the smallest.": (
+            lambda scores, sparsity, kinds: by_kind(scores, kinds, lambda s: quantile(s, sparsity, ties_go=True))
+        ),
+        "As many go as should, but among equals your last ones. In this course the first go.": (
+            lambda scores, sparsity, kinds: by_kind(scores, kinds, lambda s: last_of_equals(s, sparsity))
         ),
         "You round down. Exactly round(sparsity * n) go, in each kind.": (
             lambda scores, sparsity, kinds: by_kind(scores, kinds, lambda s: rounded_down(s, sparsity))
@@ -196,6 +217,25 @@ distilling = Exercise(
         ),
         "The labels are missing: (1 - alpha) of the loss is theirs.": (
             lambda z, t, y, T, a: a * T**2 * softened(z, t, T).mean()
+        ),
+        "The labels' part has its full weight. Multiply it by 1 - alpha.": (
+            lambda z, t, y, T, a: cross_entropy(z, y) + a * T**2 * softened(z, t, T).mean()
+        ),
+        "Your softmax runs over the images. Each image has its own probabilities, over the classes: dim=1.": (
+            lambda z, t, y, T, a: mixed(z, y, a, T**2 * softened(z.T, t.T, T).sum() / len(z))
+        ),
+        "kl_div wants the logarithm of the student's probabilities first: log_softmax, not softmax.": (
+            lambda z, t, y, T, a: mixed(
+                z, y, a, T**2 * kl_div(softmax(z / T, 1), softmax(t / T, 1), reduction="batchmean")
+            )
+        ),
+        "kl_div wants the teacher's probabilities, not their logarithm (or log_target=True). You get NaN.": (
+            lambda z, t, y, T, a: mixed(
+                z, y, a, T**2 * kl_div(log_softmax(z / T, 1), log_softmax(t / T, 1), reduction="batchmean")
+            )
+        ),
+        "Your divergence has the wrong sign: log p - log q, with the teacher's p first.": (
+            lambda z, t, y, T, a: mixed(z, y, a, -(T**2) * softened(z, t, T).mean())
         ),
         "T² multiplies the labels' part, too. It belongs to the teacher's part alone.": (
             lambda z, t, y, T, a: T**2 * mixed(z, y, a, softened(z, t, T).mean())

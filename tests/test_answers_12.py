@@ -40,6 +40,30 @@ def by_value(compare):
     return answer
 
 
+def by_quantile(compare):
+    """An answer that compares with numpy's quantile of the kind."""
+
+    def answer(scores, sparsity, kinds):
+        found = {}
+        for name, s in scores.items():
+            row = np.concatenate([scores[n].numpy() for n in scores if kinds[n] == kinds[name]])
+            found[name] = torch.from_numpy(compare(s.numpy(), np.quantile(row, sparsity).astype(row.dtype)))
+        return found
+
+    return answer
+
+
+def largest_stay(scores, sparsity, kinds):
+    """Sorts downwards, stably: among equals the first stay."""
+    found = {name: np.zeros(len(s), bool) for name, s in scores.items()}
+    for kind in dict.fromkeys(kinds.values()):
+        places = [(name, i) for name in scores if kinds[name] == kind for i in range(len(scores[name]))]
+        places.sort(key=lambda place: -scores[place[0]][place[1]].item())
+        for name, i in places[: len(places) - round(sparsity * len(places))]:
+            found[name][i] = True
+    return {name: torch.from_numpy(mask) for name, mask in found.items()}
+
+
 def equal_numbers(scores, sparsity, kinds):
     found = {}
     for name, s in scores.items():
@@ -80,6 +104,9 @@ RANKING = {
     "same *number*": equal_numbers,
     "all ties go": by_value(lambda s, cut: s > cut),
     "ties stay": by_value(lambda s, cut: s >= cut),
+    "with >= its ties stay": by_quantile(lambda s, cut: s >= cut),
+    "with > its ties go": by_quantile(lambda s, cut: s > cut),
+    "your last ones": largest_stay,
     "round down": ranked(how_many=int),
     "the opposite": opposite,
     "The largest went": ranked(order=lambda row: -row),
@@ -127,6 +154,16 @@ def everything_squared(logits, teacher_logits, targets, temperature, alpha):
     return temperature**2 * plain(logits, teacher_logits, targets, temperature, alpha)
 
 
+def no_probabilities(z, t, temperature):
+    with np.errstate(invalid="ignore"):
+        return temperature**2 * kl(np.log(p(t, temperature)), p(z, temperature)).mean()
+
+
+def exponential(z, t, T):
+    """The student's probabilities where their logarithm should be."""
+    return T**2 * (p(t, T) * (np.log(p(t, T)) - p(z, T))).sum(1).mean()
+
+
 DISTILLING = {
     "T² is missing": lesson(lambda z, t, T: kl(p(t, T), p(z, T)).mean()),
     "by T, and not by T²": lesson(lambda z, t, T: T * kl(p(t, T), p(z, T)).mean()),
@@ -141,6 +178,11 @@ DISTILLING = {
     "You gave it probabilities": lesson(labels=lambda z, y: labels_part(p(z), y)),
     "first choice alone": lesson(lambda z, t, T: labels_part(z, t.argmax(1))),
     "The labels are missing": lesson(weights=lambda a: (0, a)),
+    "its full weight": lesson(weights=lambda a: (1, a)),
+    "over the images. Each": lesson(lambda z, t, T: T**2 * kl(p(t.T, T), p(z.T, T)).sum() / len(z)),
+    "log_softmax, not softmax": lesson(exponential),
+    "You get NaN": lesson(no_probabilities),
+    "wrong sign": lesson(lambda z, t, T: T**2 * (p(t, T) * np.log(p(z, T) / p(t, T))).sum(1).mean()),
     "belongs to the teacher's part alone": everything_squared,
 }
 
