@@ -93,8 +93,10 @@ def test_floors_hold_in_every_scope():
     assert int(masks["embedding"].sum()) >= 4 and int(masks["mlp"].sum()) >= 4
     with pytest.raises(ValueError, match=r"ratio 0\.95 for heads would empty a group such as a\.heads, which has 6"):
         planned(scores(), ratios | {"heads": 0.95}, layerwise)
-    with pytest.raises(ValueError, match=r"floor of 7 does not fit a\.heads, which has only 6"):
-        planned(scores(), ratios, layerwise, floor=7)
+    with pytest.raises(ValueError, match=r"floor of 17 does not fit a\.dims, which has only 16: take a lower one"):
+        planned(scores(), ratios, layerwise, floor=17)
+    masks = planned(scores(), ratios | {"heads": 0.8}, layerwise, floor=8)  # heads are few: they keep at least one
+    assert int(masks["a.heads"].sum()) == 1
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
