@@ -7,12 +7,11 @@ signature is that of `units`: criterion(model, groups, batches) -> one score for
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 
-from course_utils.calibration import Batches, looking, samples
+from course_utils.calibration import Batches
 from course_utils.channels import Groups, axis_of, entries_of
-from course_utils.scores import Scores
+from course_utils.scores import Scores, slopes
 
 
 def weights_of(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -48,20 +47,8 @@ def group_l2(model: nn.Module, groups: Groups, batches: Iterable = ()) -> Scores
 
 def group_taylor(model: nn.Module, groups: Groups, batches: Batches) -> Scores:
     """|w g|, gathered over the group; g is the mean gradient, accumulated over all batches."""
-    return gathered({name: (w.detach() * g).abs() for name, (w, g) in slopes(model, batches).items()}, groups)
-
-
-def slopes(model: nn.Module, batches: Batches) -> dict[str, tuple[nn.Parameter, Tensor]]:
-    """Every weight with the gradient of the mean loss for it."""
-    count = 0
-    with looking(model):
-        for parameter in model.parameters():
-            parameter.requires_grad_(True)
-            parameter.grad = torch.zeros_like(parameter)
-        for x, y in samples(model, batches, labelled=True):
-            cross_entropy(model(x), y, reduction="sum").backward()
-            count += len(x)
-        return {name: (w, w.grad / count) for name, w in weights_of(model).items() if w.grad is not None}
+    weights = weights_of(model)
+    return gathered({n: (weights[n].detach() * g).abs() for n, g in slopes(model, batches, weights).items()}, groups)
 
 
 def normalised(scores: Scores) -> Scores:

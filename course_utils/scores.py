@@ -31,7 +31,13 @@ def chance(model: nn.Module, batches: Iterable = (), seed: int = 0) -> Scores:
 
 def taylor(model: nn.Module, batches: Batches) -> Scores:
     """|w g|: to first order, how much the mean loss changes when w becomes zero."""
-    weights, count = prunable(model), 0
+    weights = prunable(model)
+    return {name: (weights[name].detach() * g).abs() for name, g in slopes(model, batches, weights).items()}
+
+
+def slopes(model: nn.Module, batches: Batches, weights: dict[str, nn.Parameter]) -> Scores:
+    """g: the gradient of the mean loss for each of these weights, summed up over all batches."""
+    count = 0
     with looking(model):
         for parameter in model.parameters():
             parameter.requires_grad_(True)  # a frozen weight has a score, too
@@ -39,8 +45,7 @@ def taylor(model: nn.Module, batches: Batches) -> Scores:
         for x, y in samples(model, batches, labelled=True):
             cross_entropy(model(x), y, reduction="sum").backward()
             count += len(x)
-        grads = {name: w.grad for name, w in weights.items() if w.grad is not None}
-    return {name: (weights[name].detach() * grad / count).abs() for name, grad in grads.items()}
+        return {name: w.grad / count for name, w in weights.items() if w.grad is not None}
 
 
 def wanda(model: nn.Module, batches: Batches) -> Scores:
